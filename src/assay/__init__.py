@@ -1,0 +1,1 @@
+"""assay: tests a generative model before anyone relies on it."""

@@ -1,0 +1,1 @@
+"""Core mathematics: no files, no configuration, no training."""

@@ -1,0 +1,1 @@
+"""Laboratory 1: what guidance really does."""

@@ -1,0 +1,1 @@
+"""Reads Runs, never recomputes: tables, figures, pages."""

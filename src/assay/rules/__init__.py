@@ -1,0 +1,1 @@
+"""Laboratory 2: GenRAVEN, its forty rules, and the measures on them."""
