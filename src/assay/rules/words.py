@@ -1,0 +1,90 @@
+"""Operations on machine words that numba lacks, and the one way this room compiles.
+
+All words of bits are int64 with the upper bits zero; streams of random bits are uint64. The high
+half of a 64 x 64 bit product turns a random word r into an index below n, floor(r n / 2^64), and
+its low half r n mod 2^64 is again uniform given that index, up to n / 2^64 (Lemire, "Fast random
+integer generation in an interval", 2019, sections 3-4; Brackett-Rozinsky and Lemire, "Batched
+ranged random integer generation", 2024). One word therefore serves several draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+SIGNED = types.int64
+UNSIGNED = types.uint64
+_WIDE = ir.IntType(128)
+
+
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile on first call, without the interpreter lock, and keep the machine code on disk.
+
+    Where neither the package's folder nor the user's cache can be written, the code is compiled
+    anew in every process instead.
+    """
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:
+        return numba.njit(**options)(function)
+
+
+@intrinsic
+def popcount(typingctx, word):
+    """Number of set bits of a word."""
+
+    def code(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return SIGNED(SIGNED), code
+
+
+@intrinsic
+def lowest(typingctx, word):
+    """Index of the lowest set bit of a word; 64 for the word 0."""
+
+    def code(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return SIGNED(SIGNED), code
+
+
+@intrinsic
+def below(typingctx, random, n):
+    """floor(random n / 2^64): an index 0..n-1 from 64 random bits."""
+
+    def code(context, builder, signature, arguments):
+        wide = [builder.zext(value, _WIDE) for value in arguments]
+        high = builder.lshr(builder.mul(*wide), ir.Constant(_WIDE, 64))
+        return builder.trunc(high, ir.IntType(64))
+
+    return SIGNED(UNSIGNED, SIGNED), code
+
+
+@intrinsic
+def rest(typingctx, random, n):
+    """random n mod 2^64: what ``below`` leaves for the next draw."""
+
+    def code(context, builder, signature, arguments):
+        return builder.mul(*arguments)
+
+    return UNSIGNED(UNSIGNED, SIGNED), code
+
+
+@jit
+def select(word, k):
+    """Index of the k-th set bit (k = 0: the lowest) of a word that has more than k."""
+    index = 0
+    for width in (32, 16, 8, 4, 2, 1):
+        lower = popcount(word & ((1 << width) - 1))
+        if k >= lower:
+            k -= lower
+            index += width
+            word >>= width
+    return index
