@@ -18,12 +18,13 @@ import math
 import os
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+Made = tuple[Mapping[str, Any], Mapping[str, Any]]  # a row and its arrays
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+,@-]{0,199}")
 _OURS = {"config.json", "env.json", "rows.jsonl", "arrays", ".lock", "report.html"}
 _PACKAGES = (
@@ -196,6 +197,18 @@ class Run:
         finally:
             aside.unlink(missing_ok=True)
         return path
+
+    def compute(self, key: str, make: Callable[[], Made]) -> dict[str, Any]:
+        """The row of this key, made and written where it is not there yet.
+
+        make() returns (row without key, arrays by name); the arrays are saved as NAME.KEY first.
+        """
+        if self.done(key):
+            return next(row for row in self.rows if row["key"] == key)
+        row, arrays = make()
+        for name, array in arrays.items():
+            self.save_array(f"{name}.{key}", array)
+        return self.append({"key": key, **row})
 
     # ---- reading ---------------------------------------------------------------------------
 

@@ -1,0 +1,146 @@
+"""``assay guidance``: sweeps over targets, laws, solvers and w."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+app = App(name="guidance", help="Laboratory 1: what guidance really does.")
+
+_W = Parameter(allow_leading_hyphen=True, consume_multiple=False, negative=())
+_NUMBER = Parameter(allow_leading_hyphen=True)
+_MANY = Parameter(consume_multiple=False, negative=())
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What may be said on the command line; each flag overrides the TOML file."""
+
+    target: str | None = None
+    """gaussians, uniforms, digits (a mixture needs a TOML file)."""
+    w: Annotated[list[str] | None, _W] = None
+    """Guidance weights, w = 0 the plain conditional model: --w 0,1,3 or repeated."""
+    law: Annotated[list[str] | None, _MANY] = None
+    """Guidance laws, comma list or repeated [default: constant]."""
+    solver: Annotated[list[str] | None, _MANY] = None
+    """exact, euler, heun, dpmpp_2m, adams, sde [default: exact where 1-D, else heun]."""
+    seed: Annotated[list[str] | None, _MANY] = None
+    """Seeds of sampled rows, comma list or repeated [default: 0]."""
+    n: int | None = None
+    """Samples a row where it is not exact."""
+    steps: int | None = None
+    """Solver steps."""
+    mean: Annotated[float | None, _NUMBER] = None
+    """Gaussians: the class is N(mean, sd^2), the other its mirror image."""
+    sd: Annotated[float | None, _NUMBER] = None
+    """Gaussians: standard deviation, > 0."""
+    prior: Annotated[float | None, _NUMBER] = None
+    """P(class), between 0 and 1."""
+    low: Annotated[float | None, _NUMBER] = None
+    """Uniforms: lower end of the class, >= 0."""
+    high: Annotated[float | None, _NUMBER] = None
+    """Uniforms: upper end of the class."""
+    label: int | None = None
+    """Digits: which digit is the class, 0 to 9."""
+
+
+@app.command
+def sweep(
+    config: Path | None = None,
+    /,
+    *,
+    flags: Flags | None = None,
+    out: Path,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Measure guided samples for each target, law, solver, w and seed; resumes where it stopped.
+
+    Parameters
+    ----------
+    config
+        TOML file with the fields of SweepConfig: target, params, w, laws, solvers, seeds, ...
+    out
+        Folder of the Run (created; resumed where it holds the same configuration).
+    json
+        Rows on stdout, one JSON object a line.
+    """
+    from assay.guidance import config as configs
+    from assay.guidance import sweep as sweeps
+    from assay.progress import track
+    from assay.runs import Run, dumps
+
+    asked = configs.build(_merge(configs.read_toml(config) if config else {}, flags or Flags()))
+    jobs = sweeps.jobs(asked)
+    with Run.open(out, asked) as run:
+        missing = [job for job in jobs if not run.done(job.key)]
+        for job in track(missing, "guidance sweep", len(missing)):
+            job.write(run)
+        rows = run.rows
+    if json:
+        for row in rows:
+            sys.stdout.write(dumps(row) + "\n")
+    else:
+        _print_table(rows, out)
+
+
+def _merge(values: dict[str, Any], flags: Flags) -> dict[str, Any]:
+    """The TOML file's values with the flags over them."""
+    merged = dict(values)
+    for name in ("target", "w"):
+        if getattr(flags, name) is not None:
+            merged[name] = getattr(flags, name)
+    if flags.law is not None:
+        merged["laws"] = [{"name": name} for name in _split("law", flags.law)]
+    if flags.solver is not None:
+        merged["solvers"] = _split("solver", flags.solver)
+    if flags.seed is not None:
+        merged["seeds"] = _split("seed", flags.seed)
+    for group, names in (
+        ("params", ("mean", "sd", "prior", "low", "high", "label")),
+        ("particles", ("n", "steps")),
+    ):
+        given = {k: getattr(flags, k) for k in names if getattr(flags, k) is not None}
+        if given:
+            merged[group] = {**merged.get(group, {}), **given}
+    return merged
+
+
+def _split(name: str, values: list[str]) -> list[str]:
+    parts = [p.strip() for v in values for p in v.split(",")]
+    if not all(parts):
+        raise ValueError(f"{name} has an empty entry; give names or numbers, comma separated")
+    return parts
+
+
+_COLUMNS = (
+    ("law", "law"), ("solver", "solver"), ("w", "w"), ("guidance_scale", "scale"),
+    ("mean", "mean"), ("sd", "sd"), ("median", "median"), ("w1_to_cond", "W1 to cond."),
+    ("w1_to_tilted", "W1 to tilted"), ("off_support", "off support"),
+    ("off_support_denoised", "denoised"), ("nfe", "nfe"),
+)  # fmt: skip
+
+
+def _print_table(rows: list[dict[str, Any]], out: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f"{rows[0]['target']}: guided samples by w", title_justify="left")
+    for _, title in _COLUMNS:
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(*(escape(_cell(row.get(name))) for name, _ in _COLUMNS))
+    console = Console()
+    console.print(table)
+    console.print(f"rows: {escape(str(out / 'rows.jsonl'))}", soft_wrap=True)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
