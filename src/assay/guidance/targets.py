@@ -1,0 +1,210 @@
+"""Targets: a class z, the marginal it is part of, and what both are exactly.
+
+A target holds three mixtures: ``cond`` = p(x|z), ``uncond`` = p(x), and, where the marginal
+contains the class, ``rest`` = p(x|not z) with
+
+    p(x) = prior p(x|z) + (1 - prior) p(x|not z),   prior = P(z).
+
+That identity is worth keeping: D_c - D_u = (1 - P(z|x, sigma)) (D_c - D_rest) has relative
+precision where the plain difference of the two denoisers has none left.
+
+The textbook targets are those of Chidambaram, Gatmiry, Chen, Lee and Lu, "What does guidance do?"
+(NeurIPS 2024, arXiv 2409.13074): two mirrored Gaussians, two mirrored uniform boxes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from assay.core import mixture as core
+from assay.guidance import specs
+
+if TYPE_CHECKING:
+    from assay.guidance.regions import Region
+
+_SHARE = 1e-12  # weights closer than this are equal
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A class and its marginal as exact mixtures.
+
+    name, params: what :func:`build` needs to make it again (params are JSON-able).
+    cond, uncond: p(x|z) and p(x). prior, rest: P(z) and p(x|not z), None where ``uncond`` does
+    not contain ``cond``.
+    """
+
+    name: str
+    params: dict[str, Any]
+    cond: core.Mixture
+    uncond: core.Mixture
+    prior: float | None = None
+    rest: core.Mixture | None = None
+
+    @property
+    def dim(self) -> int:
+        """Number of coordinates of x."""
+        return self.cond.dim
+
+    @property
+    def support(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ends (low (d,), high (d,)) of the class support, infinite where it is unbounded."""
+        return self.cond.support
+
+    def log_odds(self, x: Any, sigma: Any = 0.0) -> Any:
+        """log p(z|x)/(1 - p(z|x)) at noise level sigma; x (batch, d) -> (batch,).
+
+        sigma 0 means the data itself. ValueError where the marginal does not contain the class.
+        """
+        if self.rest is None or self.prior is None:
+            raise ValueError(
+                "log_odds: uncond does not contain cond, so p(z|x) is undefined; "
+                "give uncond the components of cond"
+            )
+        offset = float(np.log(self.prior) - np.log1p(-self.prior))
+        with np.errstate(invalid="ignore"):  # outside both supports at sigma 0: no number
+            return offset + self.cond.log_prob(x, sigma) - self.rest.log_prob(x, sigma)
+
+    @cached_property
+    def _region(self) -> Region:
+        from assay.guidance import regions
+
+        return regions.region(self.cond)
+
+    @property
+    def off_support_name(self) -> str:
+        """What :meth:`off_support` tests: the class support, or its highest-density region."""
+        return self._region.name
+
+    def off_support(self, x: Any) -> np.ndarray:
+        """Whether x (batch, d) lies outside the class; (batch,) of bool.
+
+        Compact class: outside the class support. Unbounded class: outside the region of highest
+        density that holds 99.9 % of the class. ``off_support_name`` says which.
+        """
+        x = np.asarray(x, dtype=np.float64)
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            raise ValueError(f"x of shape {x.shape} must be (batch, {self.dim})")
+        return self._region.outside(x)
+
+
+def gaussians(mean: Any = 1.0, sd: Any = 1.0, prior: float = 0.5) -> Target:
+    """Class N(mean, sd^2) against its mirror image N(-mean, sd^2), P(class) = prior.
+
+    mean: number, or (d,) in d > 1 dimensions, not zero. sd > 0: number or (d,).
+    """
+    mean_, sd_ = specs.vector("mean", mean), specs.vector("sd", sd)
+    if np.size(sd_) not in (1, np.size(mean_)):
+        raise ValueError(
+            f"sd has {np.size(sd_)} entries and mean {np.size(mean_)}; give one sd, or one each"
+        )
+    if not np.all(sd_ > 0):
+        raise ValueError(f"sd {specs.shown(sd)} must be > 0")
+    if not np.any(mean_):
+        raise ValueError(f"mean {specs.shown(mean)} makes both classes equal; take another mean")
+    variances = np.broadcast_to(sd_, mean_.shape) ** 2
+    params = {"mean": specs.plain(mean), "sd": specs.plain(sd), "prior": _prior(prior)}
+    return _mirrored(
+        "gaussians", params, core.Gaussian(mean_, variances), core.Gaussian(-mean_, variances)
+    )
+
+
+def uniforms(low: Any = 1.0, high: Any = 2.0, prior: float = 0.5) -> Target:
+    """Class uniform on [low, high] against its mirror [-high, -low], P(class) = prior.
+
+    0 <= low < high: numbers, or both (d,) for boxes in d > 1 dimensions (the mirror is -x).
+    """
+    low_, high_ = specs.vector("low", low), specs.vector("high", high)
+    if low_.shape != high_.shape:
+        raise ValueError(f"low has {low_.size} entries and high {high_.size}; give as many")
+    if not np.all(low_ >= 0):
+        raise ValueError(f"low {specs.shown(low)} must be >= 0, or the classes overlap")
+    if not np.all(low_ < high_):
+        raise ValueError(f"low {specs.shown(low)} must be below high {specs.shown(high)}")
+    params = {"low": specs.plain(low), "high": specs.plain(high), "prior": _prior(prior)}
+    return _mirrored("uniforms", params, core.Uniform(low_, high_), core.Uniform(-high_, -low_))
+
+
+def mixture(cond: Sequence[Any], uncond: Sequence[Any]) -> Target:
+    """Any class and marginal: lists of (weight, component), or of mappings as in ``params``.
+
+    Weights are positive and get normalised; ``uncond`` is the full marginal INCLUDING the class.
+    Where every component of ``cond`` is among those of ``uncond`` (equal parameters), prior is
+    the largest P(z) that the weights allow and rest what remains; else both are None.
+    """
+    class_parts, all_parts = specs.parts("cond", cond), specs.parts("uncond", uncond)
+    dims = {p.component.dim for p in class_parts + all_parts}
+    if len(dims) > 1:
+        raise ValueError(f"components of {sorted(dims)} dimensions do not mix; give one dimension")
+    params = {
+        "cond": [p.spec for p in class_parts],
+        "uncond": [p.spec for p in all_parts],
+    }
+    prior, rest = _decompose(class_parts, all_parts)
+    return Target("mixture", params, _mix(class_parts), _mix(all_parts), prior, rest)
+
+
+def digits(label: int = 3, **options: Any) -> Target:
+    """Real handwritten digits, class = one label; see :mod:`assay.guidance.digits`."""
+    from assay.guidance import digits as real
+
+    return real.target(label, **options)
+
+
+BUILDERS: dict[str, Callable[..., Target]] = {
+    "gaussians": gaussians,
+    "uniforms": uniforms,
+    "mixture": mixture,
+    "digits": digits,
+}
+
+
+def build(name: str, **params: Any) -> Target:
+    """The target of that name. ValueError for an unknown name or parameter."""
+    if name not in BUILDERS:
+        raise ValueError(f"target {name!r} is unknown; choose from {', '.join(BUILDERS)}")
+    try:
+        inspect.signature(BUILDERS[name]).bind(**params)
+    except TypeError as error:
+        raise ValueError(f"target {name!r}: {error}") from None
+    return BUILDERS[name](**params)
+
+
+def _prior(prior: Any) -> float:
+    value = specs.number("prior", prior)
+    if not 0 < value < 1:
+        raise ValueError(f"prior {specs.shown(prior)} must lie between 0 and 1, both excluded")
+    return value
+
+
+def _mirrored(name: str, params: Mapping[str, Any], one: Any, other: Any) -> Target:
+    prior = params["prior"]
+    uncond = core.Mixture([prior, 1 - prior], [one, other])
+    cond, rest = core.Mixture([1.0], [one]), core.Mixture([1.0], [other])
+    return Target(name, dict(params), cond, uncond, prior, rest)
+
+
+def _mix(parts: Sequence[specs.Part]) -> core.Mixture:
+    return core.Mixture([p.weight for p in parts], [p.component for p in parts])
+
+
+def _decompose(
+    class_parts: Sequence[specs.Part], all_parts: Sequence[specs.Part]
+) -> tuple[float | None, core.Mixture | None]:
+    """prior and rest with uncond = prior cond + (1 - prior) rest, or (None, None)."""
+    ours, every = specs.weights(class_parts), specs.weights(all_parts)
+    if not ours.keys() <= every.keys():
+        return None, None
+    prior = min(every[key] / weight for key, weight in ours.items())
+    left = {key: weight - prior * ours.get(key, 0.0) for key, weight in every.items()}
+    left = {key: weight for key, weight in left.items() if weight > _SHARE}
+    if not left:
+        return None, None
+    component = {p.key: p.component for p in all_parts}
+    return prior, core.Mixture(list(left.values()), [component[key] for key in left])
