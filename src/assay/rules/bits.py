@@ -21,7 +21,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from assay.rules import streams
-from assay.rules.words import below, jit, lowest, popcount, rest
+from assay.rules.words import below, jit, load, load8, lowest, popcount, rest, store8, store32
 
 N_CELLS = 9
 EMPTY = -1
@@ -48,15 +48,22 @@ VALUE_WORDS = _value_words()
 
 
 @jit
-def pack(cells, offset, words):
-    """The packed word of the panel whose 27 bytes start at ``offset``; ``unpack`` reads it."""
+def pack_at(address, words):
+    """The packed word of the panel whose 27 bytes begin at an address; ``unpack`` reads it."""
     packed = 0
     for cell in range(9):
-        at = offset + 3 * cell
-        word = words[cells[at]] | words[256 + cells[at + 1]] | words[512 + cells[at + 2]]
-        occupied = ((word >> 43) & 1) - 1
-        packed |= (word | (1 << (30 + cell))) & occupied
+        shape = load(words, load8(address, 3 * cell))
+        size = load(words, 256 + load8(address, 3 * cell + 1))
+        colour = load(words, 512 + load8(address, 3 * cell + 2))
+        word = shape | size | colour
+        packed |= (word | 1 << (30 + cell)) & (((word >> 43) & 1) - 1)
     return packed
+
+
+@jit
+def pack(cells, offset, words):
+    """``pack_at`` for bytes that lie in an array from ``offset`` on."""
+    return pack_at(cells.ctypes.data + offset, words.ctypes.data)
 
 
 @jit
@@ -71,7 +78,8 @@ def unpack(packed):
 @jit
 def _panel_masks(cells, words, out):
     for panel in range(out.shape[0]):
-        position, shape, size, colour = unpack(pack(cells, 27 * panel, words))
+        packed = pack_at(cells.ctypes.data + 27 * panel, words.ctypes.data)
+        position, shape, size, colour = unpack(packed)
         out[panel, 0], out[panel, 1] = position, shape
         out[panel, 2], out[panel, 3] = size, colour
 
@@ -86,7 +94,7 @@ def as_bytes(x: np.ndarray) -> np.ndarray:
         raise ValueError(f"panels must hold integers, got {x.dtype}; round and convert them first")
     if x.dtype != np.int8:
         x = np.minimum(x, 127) if x.dtype.kind == "u" else np.clip(x, -128, 127)
-    return np.ascontiguousarray(x, np.int8)
+    return np.require(x, np.int8, ["C", "W"])
 
 
 def panel_masks(panels: np.ndarray) -> np.ndarray:
@@ -105,13 +113,15 @@ def panel_masks(panels: np.ndarray) -> np.ndarray:
 
 
 @jit
-def spread(values, n, random):
-    """Values of n objects from a set, packed by four bits; uses at most 24 of 64 random bits.
+def spread(values, n, state):
+    """Values of n objects from a set, packed by four bits; ``state`` is its word of a stream.
 
-    Inside-out shuffle (Durstenfeld) of the list: every value of the set, then uniform draws.
+    Inside-out shuffle (Durstenfeld) of the list: every value of the set, then uniform draws,
+    which take at most 24 of 64 random bits.
     """
     if values & (values - 1) == 0:
         return lowest(values) * 0x111111111
+    random = streams.mix(state)
     size = popcount(values)
     todo = values
     ordered = 0
@@ -133,15 +143,17 @@ def spread(values, n, random):
 
 
 @jit
-def fill(out, offset, position, shapes, sizes, colours):
-    """Write a panel's 27 bytes from its position mask and its objects' packed values."""
+def fill(address, position, shapes, sizes, colours):
+    """Write a panel's 27 bytes at an address, from its position mask and packed values."""
     for cell in range(9):
         occupied = (position >> cell) & 1
-        void = occupied - 1
-        at = offset + 3 * cell
-        out[at] = (shapes & 15) | void
-        out[at + 1] = (sizes & 15) | void
-        out[at + 2] = (colours & 15) | void
+        value = (shapes & 15) | (sizes & 15) << 8 | (colours & 15) << 16 | (occupied - 1)
+        if cell < 8:
+            store32(address, 3 * cell, value)
+        else:
+            store8(address, 24, value)
+            store8(address, 25, value >> 8)
+            store8(address, 26, value >> 16)
         step = 4 * occupied
         shapes >>= step
         sizes >>= step
@@ -149,15 +161,32 @@ def fill(out, offset, position, shapes, sizes, colours):
 
 
 @jit
+def fill_packed(address, packed, state, step):
+    """Write the panel of a packed word by the fill distribution; returns the stream's state."""
+    position = packed >> 30
+    n = popcount(position)
+    shapes = spread(packed & 127, n, state + step)
+    sizes = spread((packed >> 10) & 1023, n, state + step + step)
+    state += step + step + step
+    fill(address, position, shapes, sizes, spread((packed >> 20) & 1023, n, state))
+    return state
+
+
+@jit
 def _fill_panels(masks, key, first, out):
+    address = out.ctypes.data
     for panel in range(masks.shape[0]):
         state, step = streams.start(key, first + panel)
-        position = np.int64(masks[panel, 0])
-        n = popcount(position)
-        shapes = spread(np.int64(masks[panel, 1]), n, streams.mix(state + step))
-        sizes = spread(np.int64(masks[panel, 2]), n, streams.mix(state + step + step))
-        colours = spread(np.int64(masks[panel, 3]), n, streams.mix(state + step + step + step))
-        fill(out, 27 * panel, position, shapes, sizes, colours)
+        packed = 0
+        for mask in range(4):
+            packed = (packed << 10) | masks[panel, (4 - mask) & 3]
+        fill_packed(address + 27 * panel, packed, state, step)
+
+
+def require_widths(masks: np.ndarray) -> None:
+    """ValueError where masks (..., 4) have bits beyond their widths."""
+    if ((masks < 0) | (masks >= 1 << np.array(WIDTHS))).any():
+        raise ValueError("masks have bits beyond their widths (9, 7, 10, 10); clear those bits")
 
 
 def fill_panels(masks: np.ndarray, seed: int, first: int = 0) -> np.ndarray:
@@ -174,8 +203,7 @@ def fill_panels(masks: np.ndarray, seed: int, first: int = 0) -> np.ndarray:
             f"masks must be integers (..., 4): position, shape, size, colour; got {masks.dtype} "
             f"{masks.shape}"
         )
-    if ((masks < 0) | (masks >= 1 << np.array(WIDTHS))).any():
-        raise ValueError("masks have bits beyond their widths (9, 7, 10, 10); clear those bits")
+    require_widths(masks)
     n = np.bitwise_count(masks)
     if (n[..., 1:] > n[..., :1]).any() or ((n[..., 1:] == 0) != (n[..., :1] == 0)).any():
         raise ValueError(
@@ -183,7 +211,7 @@ def fill_panels(masks: np.ndarray, seed: int, first: int = 0) -> np.ndarray:
             "positions"
         )
     out = np.empty((*masks.shape[:-1], N_CELLS, 3), np.int8)
-    flat = np.ascontiguousarray(masks.reshape(-1, 4), np.int16)
+    flat = np.require(masks.reshape(-1, 4), np.int16, ["C", "W"])
     _fill_panels(flat, streams.key(seed), first, out.reshape(-1))
     return out
 

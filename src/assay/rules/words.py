@@ -5,6 +5,9 @@ half of a 64 x 64 bit product turns a random word r into an index below n, floor
 its low half r n mod 2^64 is again uniform given that index, up to n / 2^64 (Lemire, "Fast random
 integer generation in an interval", 2019, sections 3-4; Brackett-Rozinsky and Lemire, "Batched
 ranged random integer generation", 2024). One word therefore serves several draws.
+
+Compiled functions that are called in a hot loop take the address of an array's data, not the
+array: numba counts references to arrays atomically at every call, which halved the speed.
 """
 
 from __future__ import annotations
@@ -75,6 +78,48 @@ def rest(typingctx, random, n):
         return builder.mul(*arguments)
 
     return UNSIGNED(UNSIGNED, SIGNED), code
+
+
+@intrinsic
+def load(typingctx, address, index):
+    """The int64 at an index of the array whose data begin at ``address``."""
+
+    def code(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.load(builder.gep(pointer, [arguments[1]]))
+
+    return SIGNED(SIGNED, SIGNED), code
+
+
+@intrinsic
+def load8(typingctx, address, index):
+    """The byte, 0..255, at an index of the array whose data begin at ``address``."""
+
+    def code(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        return builder.zext(builder.load(builder.gep(pointer, [arguments[1]])), ir.IntType(64))
+
+    return SIGNED(SIGNED, SIGNED), code
+
+
+def _store(width):
+    @intrinsic
+    def store(typingctx, address, index, value):
+        """Write the low bits of a value, lowest first, from a byte of the array at ``address``."""
+
+        def code(context, builder, signature, arguments):
+            pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+            place = builder.gep(pointer, [arguments[1]])
+            place = builder.bitcast(place, ir.IntType(width).as_pointer())
+            builder.store(builder.trunc(arguments[2], ir.IntType(width)), place, align=1)
+            return context.get_dummy_value()
+
+        return types.void(SIGNED, SIGNED, SIGNED), code
+
+    return store
+
+
+store8, store32 = _store(8), _store(32)
 
 
 @jit
