@@ -87,7 +87,30 @@ def test_run_refuses_files_strangers_and_unreadable_configs(tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("key", ["", "../a", "a/b", "a b", ".hidden", None, 3, "x" * 201])
+def test_run_computes_each_row_once_and_completes_a_broken_group(tmp_path):
+    calls = []
+
+    def one():
+        calls.append("one")
+        return {"x": 1}, {"picture": np.ones(3)}
+
+    def three():
+        calls.append("three")
+        return [{"key": f"g/{i}", "x": i} for i in range(3)], {"map": np.eye(2)}
+
+    with runs.Run.open(tmp_path, CONFIG) as run:
+        assert run.compute("a", one) == run.compute("a", one) == {"key": "a", "x": 1}
+        assert [r["x"] for r in run.fill("g", three)] == [0, 1, 2]
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    with runs.Run.open(tmp_path, CONFIG) as run:
+        assert [r["x"] for r in run.fill("g", three)] == [0, 1, 2]
+        assert [r["x"] for r in run.fill("g", three)] == [0, 1, 2]
+        assert run.array_names() == ["map.g", "picture.a"]
+    assert calls == ["one", "three", "three"]
+
+
+@pytest.mark.parametrize("key", ["", "../a", "/a", "a b", ".hidden", None, 3, "x" * 201])
 def test_run_refuses_keys_that_are_no_file_names(tmp_path, key):
     with runs.Run.open(tmp_path, CONFIG) as run:
         with pytest.raises(ValueError, match="key"):

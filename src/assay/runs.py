@@ -18,14 +18,16 @@ import math
 import os
 import platform
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+MadeGroup = tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]  # rows and their arrays
 Made = tuple[Mapping[str, Any], Mapping[str, Any]]  # a row and its arrays
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+,@-]{0,199}")
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+,@/-]{0,199}")
 _OURS = {"config.json", "env.json", "rows.jsonl", "arrays", ".lock", "report.html"}
 _PACKAGES = (
     "assay", "numpy", "scipy", "torch", "numba", "pandas", "scikit-learn", "pyarrow",
@@ -173,8 +175,8 @@ class Run:
     def append(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Write one row, with its unique "key", and flush it; returns it as written."""
         key = row.get("key")
-        if not isinstance(key, str) or not _NAME.fullmatch(key):
-            raise ValueError(f"row key {key!r} must be letters, digits and ._=+,@- (1 to 200)")
+        if not isinstance(key, str) or not _KEY.fullmatch(key):
+            raise ValueError(f"row key {key!r} must be letters, digits and ._=+,@/- (1 to 200)")
         if key in self._keys:
             raise ValueError(f"row {key!r} is already in {self.path}")
         assert self._file is not None, "the Run is open for reading only"
@@ -209,6 +211,21 @@ class Run:
         for name, array in arrays.items():
             self.save_array(f"{name}.{key}", array)
         return self.append({"key": key, **row})
+
+    def fill(self, group: str, make: Callable[[], MadeGroup]) -> list[dict[str, Any]]:
+        """The rows of a group that is made in one go, where they are not all there yet.
+
+        make() returns (rows with keys, arrays by name); the arrays are saved as NAME.GROUP first.
+        Each row gets "group", and "last" on the one that completes it.
+        """
+        if not any(row.get("group") == group and row.get("last") for row in self.rows):
+            rows, arrays = make()
+            for name, array in arrays.items():
+                self.save_array(f"{name}.{group}", array)
+            for i, row in enumerate(rows):
+                if not self.done(row["key"]):
+                    self.append({**row, "group": group, "last": i == len(rows) - 1})
+        return [row for row in self.rows if row.get("group") == group]
 
     # ---- reading ---------------------------------------------------------------------------
 
