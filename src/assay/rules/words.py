@@ -20,12 +20,13 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+native: Any = intrinsic  # an untyped decorator: what it gives is called with one argument less
 SIGNED = types.int64
 UNSIGNED = types.uint64
 _WIDE = ir.IntType(128)
 
 
-def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+def jit(function: Callable[..., Any]) -> Any:
     """Compile on first call, without the interpreter lock, and keep the machine code on disk.
 
     Where neither the package's folder nor the user's cache can be written, the code is compiled
@@ -38,7 +39,7 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
         return numba.njit(**options)(function)
 
 
-@intrinsic
+@native
 def popcount(typingctx, word):
     """Number of set bits of a word."""
 
@@ -48,7 +49,7 @@ def popcount(typingctx, word):
     return SIGNED(SIGNED), code
 
 
-@intrinsic
+@native
 def lowest(typingctx, word):
     """Index of the lowest set bit of a word; 64 for the word 0."""
 
@@ -58,7 +59,7 @@ def lowest(typingctx, word):
     return SIGNED(SIGNED), code
 
 
-@intrinsic
+@native
 def below(typingctx, random, n):
     """floor(random n / 2^64): an index 0..n-1 from 64 random bits."""
 
@@ -70,7 +71,7 @@ def below(typingctx, random, n):
     return SIGNED(UNSIGNED, SIGNED), code
 
 
-@intrinsic
+@native
 def rest(typingctx, random, n):
     """random n mod 2^64: what ``below`` leaves for the next draw."""
 
@@ -80,7 +81,7 @@ def rest(typingctx, random, n):
     return UNSIGNED(UNSIGNED, SIGNED), code
 
 
-@intrinsic
+@native
 def load(typingctx, address, index):
     """The int64 at an index of the array whose data begin at ``address``."""
 
@@ -91,7 +92,7 @@ def load(typingctx, address, index):
     return SIGNED(SIGNED, SIGNED), code
 
 
-@intrinsic
+@native
 def load8(typingctx, address, index):
     """The byte, 0..255, at an index of the array whose data begin at ``address``."""
 
@@ -103,7 +104,7 @@ def load8(typingctx, address, index):
 
 
 def _store(width):
-    @intrinsic
+    @native
     def store(typingctx, address, index, value):
         """Write the low bits of a value, lowest first, from a byte of the array at ``address``."""
 
