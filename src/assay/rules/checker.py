@@ -13,7 +13,10 @@ import numpy as np
 from assay.rules import bits, parallel
 from assay.rules.bits import VALUE_WORDS, as_bytes, pack_at, unpack
 from assay.rules.relations import (
+    NUMBER,
+    SEVEN,
     TABLES,
+    TEN,
     attribute_relation,
     position_relation,
     single_relation,
@@ -32,17 +35,17 @@ def mark(out, panels, tables):
     position3, shape3, size3, colour3 = unpack(panels[2])
     if position1 == 0 or position2 == 0 or position3 == 0:
         return
-    shape = attribute_relation(0, shape1, shape2, shape3, tables)
+    shape = attribute_relation(SEVEN, shape1, shape2, shape3, tables)
     if shape >= 0:
         store8(out, shape, 1)
-    size = attribute_relation(1, size1, size2, size3, tables)
+    size = attribute_relation(TEN, size1, size2, size3, tables)
     if size >= 0:
         store8(out, 10 + size, 1)
-    colour = attribute_relation(1, colour1, colour2, colour3, tables)
+    colour = attribute_relation(TEN, colour1, colour2, colour3, tables)
     if colour >= 0:
         store8(out, 20 + colour, 1)
     n1, n2, n3 = popcount(position1), popcount(position2), popcount(position3)
-    number = single_relation(2, n1, n2, n3, tables)
+    number = single_relation(NUMBER, n1, n2, n3, tables)
     if number >= 0:
         store8(out, 30 + number, 1)
     position = position_relation(position1, position2, position3, tables)

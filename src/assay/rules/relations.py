@@ -25,11 +25,9 @@ from assay.rules.words import jit, load, lowest, popcount
 SEVEN, TEN, NUMBER = range(3)
 N_SINGLE = 7
 XOR, OR, AND = 7, 8, 9
-NONE = -1
 
-LOWEST_VALUE = (0, 0, 1)
-HIGHEST_VALUE = (6, 9, 9)
-SHAPE_UNION, SIZE_UNION, POSITION_UNION = 6, 8, 9
+VALUES = (range(7), range(10), range(1, 10))
+SEVEN_UNION, TEN_UNION, CELLS_UNION = 6, 8, 9
 
 
 @jit
@@ -39,9 +37,9 @@ def third(kind, relation, a, b):
     a and b must be values of the kind.
     """
     low, high, number = 0, 9, False
-    if kind == 0:
+    if kind == SEVEN:
         high = 6
-    elif kind == 2:
+    elif kind == NUMBER:
         low, number = 1, True
     c = -1
     if relation == 0:
@@ -84,9 +82,9 @@ def set_domain(x1, x2, union):
 @jit
 def set_third(relation, x1, x2):
     """The third set of relation 7 (XOR), 8 (OR) or 9 (AND)."""
-    if relation == 7:
+    if relation == XOR:
         return x1 ^ x2
-    if relation == 8:
+    if relation == OR:
         return x1 | x2
     return x1 & x2
 
@@ -95,7 +93,7 @@ def set_third(relation, x1, x2):
 def set_relation(x1, x2, x3, union):
     """The relation 7..9 that three sets satisfy, or -1."""
     if set_domain(x1, x2, union):
-        for relation in range(7, 10):
+        for relation in (XOR, OR, AND):
             if x3 == set_third(relation, x1, x2):
                 return relation
     return -1
@@ -107,7 +105,7 @@ def attribute_relation(kind, x1, x2, x3, tables):
     if x1 == 0 or x2 == 0 or x3 == 0:
         return -1
     if (x1 & (x1 - 1)) | (x2 & (x2 - 1)):
-        return set_relation(x1, x2, x3, 6 if kind == 0 else 8)
+        return set_relation(x1, x2, x3, SEVEN_UNION if kind == SEVEN else TEN_UNION)
     if x3 & (x3 - 1):
         return -1
     return single_relation(kind, lowest(x1), lowest(x2), lowest(x3), tables)
@@ -123,7 +121,7 @@ def position_filter(n1, n2, n3, tables):
 @jit
 def position_relation(x1, x2, x3, tables):
     """The relation 7..9 that three sets of occupied cells satisfy, or -1."""
-    relation = set_relation(x1, x2, x3, 9)
+    relation = set_relation(x1, x2, x3, CELLS_UNION)
     if relation >= 0 and position_filter(popcount(x1), popcount(x2), popcount(x3), tables):
         return relation
     return -1
@@ -136,11 +134,11 @@ def overlap(relation, n1, n2, n3):
     0 where relations 7-9 have no such rows.
     """
     shared = n3
-    if relation == 7:
+    if relation == XOR:
         if (n1 + n2 - n3) & 1:
             return 0
         shared = (n1 + n2 - n3) >> 1
-    elif relation == 8:
+    elif relation == OR:
         shared = n1 + n2 - n3
     if shared < 1 or shared > min(n1, n2) or shared * 2 == n1 + n2 or n1 + n2 - shared > 9:
         return 0
@@ -149,7 +147,7 @@ def overlap(relation, n1, n2, n3):
 
 def triples(kind: int) -> list[list[tuple[int, int, int]]]:
     """The triples (a, b, c) of each relation 0..6 over a kind of values."""
-    values = range(LOWEST_VALUE[kind], HIGHEST_VALUE[kind] + 1)
+    values = VALUES[kind]
     define = third.py_func
     return [
         [(a, b, c) for a in values for b in values if (c := define(kind, r, a, b)) >= 0]

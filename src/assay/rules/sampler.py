@@ -21,13 +21,22 @@ import numpy as np
 
 from assay.rules.bits import fill_packed
 from assay.rules.relations import (
+    AND,
     BARRED,
     BINOMIALS,
+    CELLS_UNION,
     FIRST,
+    NUMBER,
+    OR,
     PAIRS,
     SECOND,
+    SEVEN,
+    SEVEN_UNION,
     STARTS,
+    TEN,
+    TEN_UNION,
     THIRDS,
+    XOR,
     overlap,
     position_filter,
     position_relation,
@@ -37,6 +46,12 @@ from assay.rules.relations import (
 )
 from assay.rules.streams import mix, start
 from assay.rules.words import below, jit, load, popcount, rest, select
+
+
+@jit
+def universe(attribute):
+    """(kind, number of values, largest union) of shape, size or colour."""
+    return (SEVEN, 7, SEVEN_UNION) if attribute == 0 else (TEN, 10, TEN_UNION)
 
 
 @jit
@@ -79,7 +94,7 @@ def decoy(attribute, limits, state, step, tables):
 
     limits: three numbers packed by four bits, the first uppermost. Returns (x1, x2, x3, state).
     """
-    kind, n, union = (0, 7, 6) if attribute == 0 else (1, 10, 8)
+    kind, n, union = universe(attribute)
     while True:
         state += step
         random = mix(state)
@@ -107,11 +122,11 @@ def decoy(attribute, limits, state, step, tables):
 @jit
 def govern(attribute, relation, state, step, tables):
     """Sets of an attribute that obey a relation, uniform over its rows: (x1, x2, x3, state)."""
+    kind, n, union = universe(attribute)
     if relation < 7:
         state += step
-        row, _ = single_row(0 if attribute == 0 else 1, relation, mix(state), tables)
+        row, _ = single_row(kind, relation, mix(state), tables)
         return 1 << (row >> 4 & 15), 1 << (row & 15), 1 << (row >> 8), state
-    n, union = (7, 6) if attribute == 0 else (10, 8)
     x1, x2, state = set_pair(n, union, state, step)
     return x1, x2, set_third(relation, x1, x2), state
 
@@ -154,9 +169,9 @@ def orbit(relation, n1, n2, n3, tables):
 @jit
 def shared_cells(n1, n2, n3, random, tables):
     """Cells that panels 1 and 2 share in a row uniform over those of the three relations."""
-    shared7, rows7 = orbit(7, n1, n2, n3, tables)
-    shared8, rows8 = orbit(8, n1, n2, n3, tables)
-    shared9, rows9 = orbit(9, n1, n2, n3, tables)
+    shared7, rows7 = orbit(XOR, n1, n2, n3, tables)
+    shared8, rows8 = orbit(OR, n1, n2, n3, tables)
+    shared9, rows9 = orbit(AND, n1, n2, n3, tables)
     row = below(random, rows7 + rows8 + rows9)
     random = rest(random, rows7 + rows8 + rows9)
     if row < rows7:
@@ -201,7 +216,7 @@ def place(numbers, state, step, tables):
 def position_row(relation, state, step, tables):
     """Positions that obey a relation, uniform over its rows: (x1, x2, x3, state)."""
     while True:
-        x1, x2, state = set_pair(9, 9, state, step)
+        x1, x2, state = set_pair(9, CELLS_UNION, state, step)
         x3 = set_third(relation, x1, x2)
         if position_filter(popcount(x1), popcount(x2), popcount(x3), tables):
             return x1, x2, x3, state
@@ -217,7 +232,7 @@ def draw_row(rule, state, step, tables):
         x1, x2, x3, state = govern(governed, rule - 10 * governed, state, step, tables)
     elif rule < 37:
         state += step
-        row, _ = single_row(2, rule - 30, mix(state), tables)
+        row, _ = single_row(NUMBER, rule - 30, mix(state), tables)
         numbers = 16 * (row & 255) + (row >> 8)
     else:
         x1, x2, x3, state = position_row(rule - 30, state, step, tables)
