@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from assay.guidance import corrections, law, laws, schedules
+from assay.core import components, solver
+from assay.core import mixture as core
+from assay.core.guidance import Guided
+from assay.guidance import corrections, law, laws, schedules, targets
 
 NONLINEAR = ("rescale", "apg", "cfg_zero_star", "tangential")
 A, B = 1.0, 2.0  # variances of the conditional and of the unconditional Gaussian
@@ -484,6 +487,83 @@ def test_laws_of_direction_leave_isotropic_gaussians_alone():
             np.testing.assert_allclose(guide(name, x, sigma, cond, uncond), cond, rtol=1e-11)
         kept = guide("apg", x, sigma, cond, uncond, eta=0.4, momentum=0.0, norm_threshold=0.0)
         np.testing.assert_allclose(kept, cond + 1.2 * (cond - uncond), rtol=1e-11)
+
+
+# ---- CFG++ and the weak model ------------------------------------------------------------------
+
+
+def linear(variance):
+    return lambda x, sigma: x * variance / (variance + sigma**2)
+
+
+def test_cfg_plus_plus_is_euler_with_a_scale_for_each_step():
+    x, _, _ = draws(10)
+    sigmas = [80.0, 31.0, 9.0, 2.0, 0.4, 0.05]
+    plus = laws.guided(laws.build("cfg_plus_plus", -0.4), linear(A), linear(B))
+    theirs = x
+    for state in solver.solve(plus, x, sigmas, laws.cfg_plus_plus):
+        np.testing.assert_allclose(state.x, theirs, rtol=1e-12)
+        step = [s for s in sigmas if s <= state.sigma][:2]
+        if len(step) == 2:
+            scale = 0.6 * step[0] / (step[0] - step[1])
+            euler = solver.solve(
+                Guided(linear(A), linear(B), scale - 1), theirs, step, solver.euler
+            )
+            theirs = solver.last(euler).x
+
+
+def test_cfg_plus_plus_follows_its_scalar_recursion_and_has_no_limit():
+    def closed(sigmas):
+        x = 1.0
+        for here, after in itertools.pairwise(sigmas):
+            a, b = A / (A + here**2), B / (B + here**2)
+            x *= b + 0.3 * (a - b) + after / here * (1 - b)
+        return x
+
+    ends, scales = [], []
+    plus = laws.guided(laws.build("cfg_plus_plus", -0.7), linear(A), linear(B))
+    for n in (100, 200, 400):
+        sigmas = np.geomspace(80, 0.002, n + 1).tolist()
+        states = solver.solve(
+            plus, np.ones((1, 1)), sigmas, laws.build("cfg_plus_plus", 0).own_step
+        )
+        ends.append(float(solver.last(states).x[0, 0]))
+        assert ends[-1] == pytest.approx(closed(sigmas), rel=1e-11)
+        scales.append(0.3 / (1 - sigmas[1] / sigmas[0]))
+    shrunk = np.array(ends[1:]) / ends[:-1]
+    np.testing.assert_allclose(shrunk, (A / B) ** (np.diff(scales) / 2), rtol=0.06)
+    assert scales[2] > 3 * scales[0]  # the steps decide how strong the guidance is
+
+
+def test_cfg_plus_plus_is_matched_to_the_mean_scale_of_its_steps():
+    sigmas = np.geomspace(80, 0.002, 65)
+    scale = (1 + laws.matched_w(3.0, sigmas)) / (1 - sigmas[1] / sigmas[0])
+    assert scale == pytest.approx(4, rel=1e-12)  # every step alike on a geometric grid
+
+
+def test_dilated_denoiser_is_that_of_the_stretched_law():
+    t = targets.gaussians(mean=1.5, sd=0.8)
+    wider = core.Mixture(
+        [0.5, 0.5],
+        [components.Gaussian([m * 1.3], [1.69 * 0.64]) for m in (1.5, -1.5)],
+    )
+    x = np.linspace(-6, 6, 25)[:, None]
+    for sigma in (0.05, 0.7, 5.0):
+        stretched = laws.Dilated(t.uncond.denoise, 1.69)(x, sigma)
+        np.testing.assert_allclose(stretched, wider.denoise(x, sigma), rtol=1e-9, atol=1e-9)
+        given = laws.Dilated(t.uncond.denoise, 1.69, mean=[0.0])(x, sigma)
+        np.testing.assert_allclose(given, stretched, rtol=1e-9, atol=1e-9)
+
+
+def test_autoguidance_is_guided_against_the_weak_model():
+    t = targets.uniforms()
+    built = laws.build("autoguidance", 2.0)
+    x = np.linspace(-1, 4, 11)[:, None]
+    weak = laws.Dilated(t.cond.denoise, 1.25)(x, 0.5)
+    cond = t.cond.denoise(x, 0.5)
+    guided = laws.guided(built, t.cond.denoise, t.uncond.denoise)(x, 0.5)
+    np.testing.assert_allclose(guided, 3 * cond - 2 * weak, rtol=1e-10, atol=1e-10)
+    assert laws.models(laws.build("constant", 2.0), 1, 2) == (1, 2)
 
 
 # ---- the registry ------------------------------------------------------------------------------

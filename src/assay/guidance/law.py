@@ -31,11 +31,6 @@ PREDICTIONS = ("x0", "eps", "v", "velocity")
 _VP_LOW, _VP_HIGH = 0.1, 20.0
 
 
-def flow_time(sigma: Any) -> Any:
-    """t = sigma/(1+sigma) of the linear flow (1-t) x0 + t noise."""
-    return sigma / (1 + sigma)
-
-
 def vp_time(sigma: Any) -> np.ndarray:
     """Variance-preserving time of sigma for beta(t) = 0.1 + 19.9 t; 1 at sigma = 152."""
     grown = 2 * np.log1p(np.square(sigma))
@@ -62,40 +57,50 @@ def column(value: Any, x: Array) -> Any:
     return param(value.reshape((-1,) + (1,) * (x.ndim - 1)), x)
 
 
+def rows(x: Array) -> Array:
+    """(batch, *shape) as (batch, d)."""
+    return namespace(x).reshape(x, (x.shape[0], -1))
+
+
+def per_sample(value: Array, x: Array) -> Array:
+    """(batch,) so that it broadcasts against x."""
+    return namespace(x).reshape(value, (-1,) + (1,) * (x.ndim - 1))
+
+
 def dot(a: Array, b: Array) -> Array:
     """Inner product per sample, broadcastable against a."""
-    xp = namespace(a)
-    total = xp.sum(xp.reshape(a * b, (a.shape[0], -1)), axis=-1)
-    return xp.reshape(total, (-1,) + (1,) * (a.ndim - 1))
+    return per_sample(namespace(a).vecdot(rows(a), rows(b), axis=-1), a)
 
 
 def mean(x: Array) -> Array:
     """Mean over the coordinates of each sample, broadcastable against x."""
-    return dot(x, namespace(x).ones_like(x)) / math.prod(x.shape[1:])
+    return per_sample(namespace(x).mean(rows(x), axis=-1), x)
 
 
 def over(a: Array, b: Array) -> Array:
-    """a/b, 0 where b is 0."""
-    xp = namespace(a)
-    return xp.where(b == 0, 0 * (a + b), a / xp.where(b == 0, xp.ones_like(b), b))
+    """a/b, 0 where b is 0; a may be wider than b."""
+    xp = namespace(b)
+    none = b == 0
+    return a * xp.where(none, xp.zeros_like(b), 1 / xp.where(none, xp.ones_like(b), b))
 
 
 def quantile(x: Array, share: float) -> Array:
     """Quantile over the coordinates of each sample, linearly interpolated, broadcastable."""
     xp = namespace(x)
-    ordered = xp.sort(xp.reshape(x, (x.shape[0], -1)), axis=-1)
+    if share == 1:
+        return per_sample(xp.max(rows(x), axis=-1), x)
+    ordered = xp.sort(rows(x), axis=-1)
     last = ordered.shape[-1] - 1
     low = min(int(share * last), max(last - 1, 0))
     below, above = ordered[:, low], ordered[:, min(low + 1, last)]
-    value = below + (share * last - low) * (above - below)
-    return xp.reshape(value, (-1,) + (1,) * (x.ndim - 1))
+    return per_sample(below + (share * last - low) * (above - below), x)
 
 
 @dataclass(frozen=True)
 class Law:
     """What every law has beside its parameters; w must be finite.
 
-    name: in the registry. prediction: in which its authors state it; "any" where all agree.
+    name: in the registry. prediction: in which it is stated; "any" where all agree.
     """
 
     w: float
@@ -167,6 +172,8 @@ class NativeLaw(Law):
     def _guide(
         self, x: Array, sigma: Any, d_cond: Array, d_uncond: Array, memory: Any
     ) -> tuple[Array, Any]:
+        if self.prediction == "x0":
+            return self.combine(d_cond, d_uncond, memory)
         a, b = affine(self.prediction, sigma)
         guided, memory = self.combine(a * x + b * d_cond, a * x + b * d_uncond, memory)
         return (guided - a * x) / b, memory

@@ -19,8 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import special as sp
 
+from assay.core import noise
 from assay.core.special import Array, as_float64
-from assay.guidance.law import Law, column, dot, flow_time, over, require, vp_time
+from assay.guidance.law import Law, column, dot, over, require, vp_time
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Constant(Law):
     """One weight at every noise level (Ho and Salimans, arXiv 2207.12598, equation 6)."""
 
     name: ClassVar[str] = "constant"
+    prediction: ClassVar[str] = "any"
 
     def weight(self, sigma: Any) -> Any:
         """w at noise level sigma (float or array)."""
@@ -80,7 +82,7 @@ class LowHighLow(Constant):
     name: ClassVar[str] = "low_high_low"
 
     def weight(self, sigma: Any) -> Any:
-        return 2 * self.w * (1 - abs(2 * flow_time(sigma) - 1))
+        return 2 * self.w * (1 - abs(2 * noise.flow_from_sigma(sigma) - 1))
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class Beta(Constant):
     b: float = 3.0
     gamma: float = 0.0
     name: ClassVar[str] = "beta"
+    prediction: ClassVar[str] = "eps"
 
     def __post_init__(self) -> None:
         super().__post_init__()
