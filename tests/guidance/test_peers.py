@@ -135,6 +135,18 @@ def test_drawn_variance_is_the_closed_one(name, w, params, variance):
     assert np.mean((drawn.x[:, 1] / noise[:, 1]) ** 2) == pytest.approx(beside, rel=2e-3)
 
 
+def test_overshoot_looks_to_the_side_on_which_the_class_lies():
+    mirrored = targets.mixture(
+        cond=[(1, components.Uniform([-2.0], [-1.0]))],
+        uncond=[(1, components.Uniform([-2.0], [-1.0])), (1, components.Uniform([1.0], [2.0]))],
+    )
+    one, other = (
+        peers.peer_rows(t, 1, 3.0, ("constant",), None, FEW)[1] for t in ("uniforms", mirrored)
+    )
+    assert other["overshoot"] == pytest.approx(one["overshoot"], abs=1e-6)
+    assert other["mean"] == pytest.approx(-one["mean"], abs=1e-6)
+
+
 def test_odds_are_null_where_the_marginal_lacks_the_class():
     row = peers.peer_rows(linear_pair(), 2, names=("constant",), simulation=FEW)[-1]
     assert row["class_odds"] is None
@@ -287,6 +299,7 @@ def test_rows_repeat_exactly_and_seeds_differ():
         ({"simulation": Simulation(n=10, solver="dpmpp_2m")}, "take heun, euler"),
         ({"target": "uniforms", "matched": True, "simulation": FEW}, "take gaussians"),
         ({"params": {"constant": {"low": 1}}}, "does not take low"),
+        ({"params": {"interval": {"low": 1}}}, "names does not ask for"),
     ],
 )
 def test_peer_rows_refuses_in_one_line(change, says):

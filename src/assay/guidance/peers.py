@@ -63,11 +63,14 @@ def peer_rows(
     ValueError for an unknown target, law or solver, d < 1, or matched odds that are infinite.
     """
     simulation = simulation or Simulation.model_validate({})
+    names, params = tuple(names), params or {}
+    unused = sorted(set(params) - set(names))
+    if unused:
+        raise ValueError(f"params for {', '.join(unused)}, which names does not ask for")
     place = product.product(target, d)
     rows = [_row(place, laws.build("constant", 0.0), simulation) | {"law": BASELINE}]
     for name in names:
-        given = dict((params or {}).get(name, {}))
-        choose = functools.partial(_build, place, simulation, name, given)
+        choose = functools.partial(_build, place, simulation, name, dict(params.get(name, {})))
         if matched and choose(w).undefined(d) is None:
             rows.append(_matched_row(place, choose, w, simulation))
         else:

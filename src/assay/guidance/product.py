@@ -49,10 +49,18 @@ class Product:
         return _quantiles(self.target, n)
 
     @property
+    def side(self) -> float:
+        """1 where the class lies above the marginal (E[x|z] >= E[x]), else -1."""
+        far = np.zeros((1, 1)), 1e8  # there a denoiser is the mean
+        above = self.target.cond.denoise(*far) >= self.target.uncond.denoise(*far)
+        return 1.0 if bool(above[0, 0]) else -1.0
+
+    @property
     def edge(self) -> float | None:
-        """Far edge of the class, None where it is unbounded."""
+        """Distance to the class's far edge, towards its side; None where it is unbounded."""
         low, high = (float(end[0]) for end in self.target.support)
-        return high if math.isfinite(low) and math.isfinite(high) else None
+        bounded = math.isfinite(low) and math.isfinite(high)
+        return (high if self.side > 0 else -low) if bounded else None
 
     @property
     def bound(self) -> float:
@@ -63,7 +71,8 @@ class Product:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Samples (n, d) without and with the final denoise; largest mean of x/sqrt(1+sigma^2)."""
+    """Samples (n, d) without and with the final denoise; peak: max over sigma of the mean of
+    x/sqrt(1+sigma^2), towards the class's side."""
 
     x: np.ndarray
     denoised: np.ndarray
@@ -92,9 +101,9 @@ def draw(place: Product, law: laws.Law, simulation: Simulation) -> Drawn:
     guided, sigmas = place.guided(law), levels(law, simulation)
     x = sigmas[0] * noise_in(simulation.n, place.dim, simulation.seed)
     x = x + guided(2 * x, 2 * float(sigmas[0]))
-    peak, last = -math.inf, solver.State(x, float(sigmas[0]))
+    peak, side, last = -math.inf, place.side, solver.State(x, float(sigmas[0]))
     for last in solver.solve(guided, x, sigmas, step):
-        peak = max(peak, float(last.x[:, 0].mean()) / math.hypot(1, last.sigma))
+        peak = max(peak, side * float(last.x[:, 0].mean()) / math.hypot(1, last.sigma))
     exact = place.guided(law, exact=True)  # a table's error could put samples off the support
     final, _ = exact.evaluate(last.x, last.sigma, last.memory.law)
     return Drawn(last.x, final, peak)
