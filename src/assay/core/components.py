@@ -153,7 +153,7 @@ class Gaussian(Component):
         """All of space; for a singular covariance its own plane, to rounding."""
         check_points(x, self.dim)
         xp, stack = namespace(x), self._stack
-        gap = x - param(self.mean, x)
+        gap = x - param(self.mean.copy(), x)
         z = gap if stack.bases is None else gap @ param(stack.bases[0], x)
         eps = float(xp.finfo(x.dtype).eps)
         room = 8 * self.dim * eps * xp.max(xp.abs(x) + param(np.abs(self.mean), x), axis=-1)
@@ -276,12 +276,14 @@ def _cut_normal(a: np.ndarray, b: np.ndarray, u: Array) -> Array:
     upper = ndtr(-low) + u * (ndtr(-high) - ndtr(-low))
     z = -ndtri(xp.clip(upper, 1e-300, 1 - 2.0**-53))
     # Far out ln Q(z) = ln Q(low) + fall by Newton; the start lies beyond the root.
-    fall = xp.log1p(u * xp.expm1(log_ndtr(-high) - log_ndtr(-low)))
-    far = xp.sqrt(low * low - 2 * fall)
+    out = low > 4
+    top = log_ndtr(-xp.where(out, low, 4 + 0 * u))
+    fall = xp.log1p(u * xp.expm1(log_ndtr(-xp.where(out, high, 40 + 0 * u)) - top))
+    far = xp.sqrt(xp.where(out, low * low, 16 + 0 * u) - 2 * fall)
     for _ in range(5):
-        excess = log_ndtr(-far) - log_ndtr(-low) - fall
+        excess = log_ndtr(-far) - top - fall
         far = far + excess * erfcx(far * 0.5**0.5) * float(np.sqrt(np.pi / 2))
-    return sign * xp.clip(xp.where(low > 4, far, z), low, high)
+    return sign * xp.clip(xp.where(out, far, z), low, high)
 
 
 def _box(mean: np.ndarray, precision: np.ndarray, low: np.ndarray, high: np.ndarray) -> BoxStack:

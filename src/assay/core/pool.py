@@ -178,9 +178,10 @@ class Mixed:
         rows = max(1, CELLS // self.stack.cells(x, sigma))
         if x.shape[0] <= rows:
             return run(x, sigma)
-        whole = isinstance(sigma, float) or sigma.shape[0] == 1
         spans = [slice(i, i + rows) for i in range(0, x.shape[0], rows)]
-        levels = [sigma] * len(spans) if whole else [sigma[span] for span in spans]
+        levels = [sigma] * len(spans)
+        if not isinstance(sigma, float) and sigma.shape[0] > 1:
+            levels = [sigma[span] for span in spans]
         parts = [run(x[span], level) for span, level in zip(spans, levels, strict=True)]
         return namespace(x).concat(parts, axis=0)
 

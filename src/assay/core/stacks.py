@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from assay.core import truncated
-from assay.core.special import Array, namespace, param
+from assay.core.special import Array, as_float64, namespace, param
 
 Level = Any  # sigma: a float, or a column (batch or 1, 1)
 _LOG_2PI = float(np.log(2 * np.pi))
@@ -122,7 +122,7 @@ class GaussianStack:
         if self.size == 1:  # the only mean is the centre
             return 0
         xp = namespace(x)
-        floor = sigma if isinstance(sigma, float) else float(xp.min(sigma))
+        floor = sigma if isinstance(sigma, float) else float(as_float64(sigma).min())
         squares, low = self._reach
         loss = float(xp.finfo(x.dtype).eps * np.sum(squares / (low + floor * floor)))
         if loss <= _LOSS[x.dtype.itemsize]:
@@ -300,13 +300,14 @@ class BoxStack:
 
     def at(self, x: Array, sigma: Level) -> Posterior:
         xp = namespace(x)
-        mean, precision, low, high = (param(a, x) for a in self.arrays)
+        mean, precision = param(self.means, x), param(self.precisions, x)
         sigma = sigma if isinstance(sigma, float) else sigma[:, None, :]
         share = 1 / (1 + precision * (sigma * sigma))
         sd = sigma * xp.sqrt(share)
         gap = x[:, None, :] - mean
         centre = mean + share * gap
-        cut = truncated.moments((low - centre) / sd, (high - centre) / sd, (high - low) / sd)
+        a, b = (_standard(edge, centre, sd) for edge in (self.lows, self.highs))
+        cut = truncated.moments(a, b, _standard(self.highs - self.lows, 0.0 * centre, sd))
         log_prob = cut.log_mass - 0.5 * (precision * share * gap * gap) + 0.5 * xp.log(share)
 
         def denoised(r: Array) -> Array:
@@ -322,6 +323,15 @@ class BoxStack:
             return _weighted(r, cut.mean * (xp.sqrt(share) / sigma) - precision * share * gap)
 
         return Posterior(xp.sum(log_prob, axis=-1) + param(self.constants, x), denoised, score)
+
+
+def _standard(edge: np.ndarray, centre: Array, sd: Array) -> Array:
+    """(edge - centre) / sd, an infinite edge as a constant: its gradient in sd were 0 * inf."""
+    z = (_finite(edge, centre) - centre) / sd
+    bounded = np.isfinite(edge)
+    if bounded.all():
+        return z
+    return namespace(z).where(param(bounded, z) > 0, z, param(edge, z))
 
 
 def _finite(edges: np.ndarray, like: Array) -> Array:
