@@ -14,7 +14,7 @@ from assay.rules import settokens
 def random_sets(n, seed):
     """Sets that can be filled in, by rejection with plain Python."""
     rng = np.random.default_rng(seed)
-    sets = np.zeros((n, 9, 4), np.uint16)
+    sets = np.zeros((n, 9, 4), np.int16)
     for panel in sets.reshape(-1, 4):
         panel[0] = rng.integers(1, 512)
         number = int(panel[0]).bit_count()
@@ -61,7 +61,7 @@ def test_allowed_by_enumeration():
 
 def test_fill_law_by_enumeration():
     """One panel, 3 objects, set {1, 4}: 6 fillings, 1/6 each; chi-square at p > 1e-4."""
-    sets = np.ones((20_000, 9, 4), np.uint16)
+    sets = np.ones((20_000, 9, 4), np.int16)
     sets[:, 0] = 0b1011, 0b10010, 1, 1
     x = settokens.decode(sets, np.random.default_rng(3))[:, 0, 0, :, 0]
     _, counts = np.unique(x, axis=0, return_counts=True)
@@ -74,7 +74,7 @@ def test_fill_law_by_enumeration():
 
 def test_attributes_are_filled_independently():
     """Two objects with sets {0, 1} twice: the four words are alike, chi-square at p > 1e-4."""
-    sets = np.ones((20_000, 9, 4), np.uint16)
+    sets = np.ones((20_000, 9, 4), np.int16)
     sets[:, 4] = 0b11, 0b11, 0b11, 1
     cells = settokens.decode(sets, np.random.default_rng(4))[:, 1, 1, 0, :2]
     counts = np.bincount(cells @ np.array([1, 2]), minlength=4)
@@ -85,11 +85,11 @@ def test_sets_that_cannot_be_filled_are_refused():
     rng = np.random.default_rng(0)
     good = np.ones((1, 9, 4), np.int64)
     for place, value, words in [
-        ((0, 0, 1), 0b11, "larger than its panel's number"),
-        ((0, 2, 3), 0, "empty or larger"),
-        ((0, 0, 0), 512, "at most"),
-        ((0, 0, 1), 128, "at most"),
-        ((0, 0, 2), -1, "at most"),
+        ((0, 0, 1), 0b11, "as many values as the panel has objects"),
+        ((0, 2, 3), 0, "as many values as the panel has objects"),
+        ((0, 0, 0), 512, "beyond their widths"),
+        ((0, 0, 1), 128, "beyond their widths"),
+        ((0, 0, 2), -1, "beyond their widths"),
     ]:
         bad = good.copy()
         bad[place] = value

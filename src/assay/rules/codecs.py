@@ -62,7 +62,8 @@ def as_panels(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def _in_range(x: np.ndarray) -> np.ndarray:
+def in_range(x: np.ndarray) -> np.ndarray:
+    """x itself, if it is panels with values in -1..M-1; ValueError naming the first other."""
     x = as_panels(x)
     bad = (x < -1) | (x >= LEVELS)
     if bad.any():
@@ -116,7 +117,7 @@ def decode_image(image: np.ndarray) -> np.ndarray:
 
 def encode_one_hot(x: np.ndarray) -> np.ndarray:
     """Panels -> uint8 (n, 30, 9, 9). Raises ValueError for values outside -1..M-1."""
-    classes = _to_grid(_in_range(x)).astype(np.int64) + 1
+    classes = _to_grid(in_range(x)).astype(np.int64) + 1
     parts = [np.arange(m)[:, None, None] == classes[:, [a]] for a, m in enumerate(CLASSES)]
     return np.concatenate(parts, 1).astype(np.uint8)
 
@@ -131,7 +132,7 @@ def decode_one_hot(code: np.ndarray) -> np.ndarray:
 
 def encode_separate(x: np.ndarray) -> np.ndarray:
     """Panels -> uint8 (n, 81, 3), value + 1. Raises ValueError for values outside -1..M-1."""
-    return (_in_range(x).reshape(-1, 81, 3) + 1).astype(np.uint8)
+    return (in_range(x).reshape(-1, 81, 3) + 1).astype(np.uint8)
 
 
 def decode_separate(tokens: np.ndarray) -> np.ndarray:
