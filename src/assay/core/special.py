@@ -25,7 +25,8 @@ def param(value: Any, like: Array) -> Array:
     """A parameter as an array of the backend, dtype and device of ``like``."""
     if not is_torch_array(like):
         return np.asarray(value, dtype=like.dtype)
-    return namespace(like).asarray(value, dtype=like.dtype, device=like.device)
+    # a copy: torch warns of numpy arrays that are read-only, as frozen parameters are
+    return namespace(like).asarray(np.array(value), dtype=like.dtype, device=like.device)
 
 
 def as_float64(value: Any) -> np.ndarray:

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from assay.core.special import Array, erfcx, log_ndtr, namespace, ndtr, param
+from assay.core.special import Array, erfcx, namespace, ndtr, param
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _NODES, _WEIGHTS = (_NODES + 1) / 2, _WEIGHTS / 2
-_LOG_SQRT_2PI = 0.5 * np.log(2 * np.pi)
+_LOG_SQRT_2PI = float(0.5 * np.log(2 * np.pi))
 _TERMS = 24  # of the continued fraction: 1e-16 at a = 10
 
 
@@ -112,7 +112,8 @@ def _tail(a: Array, width: Array) -> tuple[Array, Array, Array]:
     g_b, m2_b = _excess(b)
     low = (g_a - ratio * (width + g_b)) / (1 - ratio)
     second = (m2_a - ratio * (m2_b + 2 * width * g_b + width * width)) / (1 - ratio)
-    return log_ndtr(-a) + xp.log1p(-ratio), low, second - low * low
+    log_upper = xp.log(erfcx(a * root) / 2) - a * a / 2  # torch's log_ndtr loses gradients here
+    return log_upper + xp.log1p(-ratio), low, second - low * low
 
 
 def _middle(a: Array, b: Array) -> tuple[Array, Array, Array]:

@@ -30,17 +30,18 @@ class Law(_Config):
 class Particles(_Config):
     """How many samples are drawn, over which Karras grid, where no exact distribution is."""
 
-    n: int = Field(4096, ge=2, le=10_000_000)
-    steps: int = Field(64, ge=2, le=100_000)
-    sigma_min: float = Field(0.002, gt=0)
-    sigma_max: float = Field(80.0, gt=0)
+    n: int = Field(default=4096, ge=2, le=10_000_000)
+    steps: int = Field(default=64, ge=2, le=100_000)
+    sigma_min: float = Field(default=0.002, gt=0)
+    sigma_max: float = Field(default=80.0, gt=0)
+    scale: float = Field(default=1.0, gt=0)  # a standard deviation of the data, for the solver adams
 
 
 class Simulation(Particles):
     """Particles drawn by one solver from one seed."""
 
     solver: str = "heun"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
 
     @field_validator("solver")
     @classmethod

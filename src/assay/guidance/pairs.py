@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from array_api_compat import is_torch_array
 
 from assay.core import neighbours, special
 from assay.core.guidance import Guided
@@ -68,13 +69,14 @@ def _shape(cond: Any, support: Any, kept: np.ndarray | None) -> tuple[int, ...]:
 def _generators(cond: Any, uncond: Any, shape: tuple[int, ...]) -> Generators:
     """Numpy generators where the denoisers take numpy arrays, else torch ones."""
     try:
-        for denoiser in (cond, uncond):
-            np.asarray(denoiser(np.zeros((1, *shape)), 1.0), dtype=np.float64)
+        answers = [denoiser(np.zeros((1, *shape)), 1.0) for denoiser in (cond, uncond)]
     except (TypeError, AttributeError):
-        import torch
+        answers = []
+    if answers and not any(is_torch_array(answer) for answer in answers):
+        return np.random.default_rng
+    import torch
 
-        return lambda seed: torch.Generator().manual_seed(seed)
-    return np.random.default_rng
+    return lambda seed: torch.Generator().manual_seed(seed)
 
 
 def _inside(support: Any, kept: np.ndarray | None) -> tuple[columns.Inside | None, str | None]:

@@ -112,7 +112,7 @@ def _row(place: product.Product, law: laws.Law, simulation: Simulation) -> dict[
         row |= _measured(place, product.draw(place, law, simulation), simulation)
     return row | {
         "off_support_name": place.target.off_support_name,
-        "nfe": None if undefined else product.evaluations(law, simulation),
+        "nfe": None if undefined else product.evaluations(place, law, simulation),
         "n": simulation.n,
         "seed": simulation.seed,
         "solver": law.name if law.own_step else simulation.solver,

@@ -5,27 +5,26 @@ nothing of the class. Every law starts from the same noise u, a Latin hypercube 
 coordinate (the n mid-quantiles of N(0, 1)) with independent nuisances, and runs down one Karras
 grid, to which its own jumps are added so that no step crosses one. The start is
 sigma_max u + D(2 sigma_max u, 2 sigma_max): in r = 1/sigma, c = x/sigma the flow dc/dr = D starts
-at c = u, r = 0, and this is its midpoint step, good to O(1/sigma_max^2) for every law.
+at c = u, r = 0, and this is its midpoint step, good to O(1/sigma_max^2) for every law (a network
+may not be asked above sigma_max: guidance.simulate has the start for those).
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
 
-from assay.core import noise, solver
+from assay.core import solver
 from assay.core.guidance import Guided
-from assay.guidance import distribution, laws, targets
+from assay.guidance import distribution, laws, simulate, targets
 from assay.guidance.config import Simulation
 from assay.guidance.tabulated import Line, Tabulated, WithNuisance
 
 STEPS = {"heun": solver.heun, "euler": solver.euler}
-_JUMP = 1e-9  # relative distance of the nodes on both sides of a jump
 _ENDS = 1000  # mid-quantiles, of which the outermost are 0.05 % and 99.95 %
 
 
@@ -97,8 +96,8 @@ def draw(place: Product, law: laws.Law, simulation: Simulation) -> Drawn:
         raise ValueError(
             f"solver {simulation.solver!r} steps across a law's jumps; take {', '.join(STEPS)}"
         )
-    step = law.own_step or STEPS[simulation.solver]
-    guided, sigmas = place.guided(law), levels(law, simulation)
+    step, sigmas = simulate.method(simulation, law.own_step, law.breaks)
+    guided = place.guided(law)
     x = sigmas[0] * noise_in(simulation.n, place.dim, simulation.seed)
     x = x + guided(2 * x, 2 * float(sigmas[0]))
     peak, side, last = -math.inf, place.side, solver.State(x, float(sigmas[0]))
@@ -117,25 +116,14 @@ def noise_in(n: int, d: int, seed: int) -> np.ndarray:
 
 
 def levels(law: laws.Law, simulation: Simulation) -> np.ndarray:
-    """The Karras grid (steps+1,) with two nodes at each of the law's jumps, above and below it."""
-    low, high = simulation.sigma_min, simulation.sigma_max
-    grid = np.asarray(noise.karras(simulation.steps, low, high, zero=False))
-    for jump in law.breaks:
-        if low < jump < high:
-            grid = grid[np.abs(grid / jump - 1) > 1e-6]
-            grid = np.concatenate([grid, [jump * (1 + _JUMP), jump]])
-    return np.sort(grid)[::-1]
+    """The grid (steps+1,) with two nodes at each of the law's jumps, above and below it."""
+    return simulate.method(simulation, law.own_step, law.breaks)[1]
 
 
-def evaluations(law: laws.Law, simulation: Simulation) -> int:
+def evaluations(place: Product, law: laws.Law, simulation: Simulation) -> int:
     """Network evaluations a sample: start, steps, final denoise; without those not needed."""
-    sigmas = levels(law, simulation).tolist()
-    step = law.own_step or STEPS[simulation.solver]
-    total = law.evaluations(2 * sigmas[0]) + law.evaluations(sigmas[-1])
-    for here, after in itertools.pairwise(sigmas):
-        if after < here * (1 - 1e-6):  # the step across a jump is bookkeeping
-            total += law.evaluations(here) + (step.evaluations > 1) * law.evaluations(after)
-    return total
+    step, sigmas = simulate.method(simulation, law.own_step, law.breaks)
+    return simulate.network_calls(place.guided(law), step, sigmas)
 
 
 _named = functools.lru_cache(maxsize=4)(targets.build)  # one object a name: tables are kept
