@@ -1,8 +1,12 @@
 """Panels as masks and back, and the words beneath: against plain sets and counting."""
 
 import itertools
+import os
+import subprocess
+import sys
 from collections import Counter
 from math import factorial, prod
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,15 +159,43 @@ def test_mask_of_and_values_of_are_inverse():
 
 def test_select_finds_each_set_bit():
     rng = np.random.default_rng(RNG_SEED)
-    for word in [1, 1 << 62, *(int(w) for w in rng.integers(1, 1 << 62, 50))]:
-        places = [b for b in range(63) if word >> b & 1]
-        assert [words.select(word, k) for k in range(len(places))] == places
+    for bound, select in ((1 << 16, words.select), (1 << 62, words.select_long)):
+        for word in [1, bound - 1, bound >> 1, *rng.integers(1, bound, 50).tolist()]:
+            places = [b for b in range(63) if word >> b & 1]
+            assert [select(word, k) for k in range(len(places))] == places
 
 
 def test_jit_compiles_where_nothing_can_be_cached():
     scope = {}
     exec("def add(a, b):\n    return a + b", scope)
     assert words.jit(scope["add"])(2, 3) == 5
+
+
+def test_kept_machine_code_follows_changes_in_other_files(tmp_path):
+    """A caller is compiled anew when the function it calls, in another file, has changed."""
+    room = tmp_path / "assay" / "rules"
+    room.mkdir(parents=True)
+    for folder in (room, room.parent):
+        folder.joinpath("__init__.py").touch()
+    room.joinpath("words.py").write_bytes(Path(words.__file__).read_bytes())
+    head = "from assay.rules.words import jit\n"
+    room.joinpath("outer.py").write_text(
+        head + "from assay.rules.inner import f\n@jit\ndef g(x):\n    return f(x)\n"
+    )
+    code = "from assay.rules.outer import g; print(g(1), sum(g.stats.cache_hits.values()))"
+    seen = []
+    for number in (5, 5, 7):
+        inner = head + f"@jit\ndef f(x):\n    return x + {number}\n"
+        if not seen or number == 7:
+            room.joinpath("inner.py").write_text(inner)
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        environment.pop("NUMBA_CACHE_DIR", None)
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        seen.append(done.stdout.split())
+    assert seen == [["6", "0"], ["6", "1"], ["8", "0"]]
 
 
 def test_stream_words_against_splitmix_in_integers():

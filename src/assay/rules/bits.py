@@ -16,6 +16,7 @@ independently (GenRAVEN; arXiv 2411.07873).
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 
 import numpy as np
@@ -122,19 +123,18 @@ def spread(values, n, state):
     if values & (values - 1) == 0:
         return lowest(values) * 0x111111111
     random = streams.mix(state)
-    size = popcount(values)
-    todo = values
-    ordered = 0
-    for k in range(size):
-        ordered |= lowest(todo) << (4 * k)
-        todo &= todo - 1
-    objects = 0
-    for k in range(n):
-        pick = k
-        if k >= size:
-            pick = below(random, size)
-            random = rest(random, size)
-        value = (ordered >> (4 * pick)) & 15
+    objects = size = 0
+    while values:
+        place = 4 * below(random, size + 1)
+        random = rest(random, size + 1)
+        objects |= ((objects >> place) & 15) << (4 * size)
+        objects = (objects & ~(15 << place)) | (lowest(values) << place)
+        values &= values - 1
+        size += 1
+    once = objects
+    for k in range(size, n):
+        value = (once >> (4 * below(random, size))) & 15
+        random = rest(random, size)
         place = 4 * below(random, k + 1)
         random = rest(random, k + 1)
         objects |= ((objects >> place) & 15) << (4 * k)
@@ -212,7 +212,7 @@ def fill_panels(masks: np.ndarray, seed: int, first: int = 0) -> np.ndarray:
         )
     out = np.empty((*masks.shape[:-1], N_CELLS, 3), np.int8)
     flat = np.require(masks.reshape(-1, 4), np.int16, ["C", "W"])
-    _fill_panels(flat, streams.key(seed), first, out.reshape(-1))
+    _fill_panels(flat, streams.key(seed), operator.index(first), out.reshape(-1))
     return out
 
 

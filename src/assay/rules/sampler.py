@@ -9,8 +9,8 @@ own, unless they are the rule. So every row obeys its rule and no other.
 Rows of relations 7-9 are drawn by rejection from pairs of uniform sets (71 % accepted; position
 64-70 %). Positions of given numbers are an orbit of the permutations of the 9 cells: the overlap
 of panels 1 and 2 is drawn by the orbits' sizes, then the permutation. Every draw takes the
-high half of a product with 64 random bits of which no more than 34 have been used, so that a
-probability is exact to 2^-30 of itself.
+high half of a product with 64 random bits, and one word tells at most 2^30 outcomes apart, so a
+probability is exact to 2^-34 of itself.
 
 Source: GenRAVEN (arXiv 2411.07873), section 2 and the authors' published data.
 """
@@ -45,7 +45,7 @@ from assay.rules.relations import (
     set_third,
 )
 from assay.rules.streams import mix, start
-from assay.rules.words import below, jit, load, popcount, rest, select
+from assay.rules.words import below, jit, load, popcount, rest, select, select_long
 
 
 @jit
@@ -146,7 +146,7 @@ def numbers_for(need1, need2, need3, random, tables):
     """
     roomy = load(tables, FIRST + need1) & load(tables, SECOND + need2)
     n_pairs = popcount(roomy)
-    pair = load(tables, PAIRS + select(roomy, below(random, n_pairs)))
+    pair = load(tables, PAIRS + select_long(roomy, below(random, n_pairs)))
     ends = (0x1FF & -(1 << need3)) & ~load(tables, BARRED + 512 + pair)
     n_ends = popcount(ends)
     if n_ends == 0:

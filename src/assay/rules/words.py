@@ -12,7 +12,9 @@ array: numba counts references to arrays atomically at every call, which halved 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -26,17 +28,33 @@ UNSIGNED = types.uint64
 _WIDE = ir.IntType(128)
 
 
+def _stamp() -> str:
+    """Fingerprint of all sources of this room that compile something."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if b"assay.rules.words" in (source := path.read_bytes()) or path == Path(__file__):
+            digest.update(path.name.encode() + b"\0" + source)
+    return digest.hexdigest()
+
+
+_STAMP = _stamp()
+
+
 def jit(function: Callable[..., Any]) -> Any:
     """Compile on first call, without the interpreter lock, and keep the machine code on disk.
 
+    numba itself forgets kept code only when the function's own file changes, although functions of
+    other files are compiled into it; here a change of any compiled source of the room counts.
     Where neither the package's folder nor the user's cache can be written, the code is compiled
     anew in every process instead.
     """
     options = {"nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        compiled: Any = numba.njit(cache=True, **options)(function)
     except RuntimeError:
         return numba.njit(**options)(function)
+    compiled._cache._cache_file._source_stamp = _STAMP
+    return compiled
 
 
 @native
@@ -125,12 +143,25 @@ store8, store32 = _store(8), _store(32)
 
 @jit
 def select(word, k):
-    """Index of the k-th set bit (k = 0: the lowest) of a word that has more than k."""
+    """Index of the k-th set bit (k = 0: the lowest) of a word of 16 bits that has more than k."""
     index = 0
-    for width in (32, 16, 8, 4, 2, 1):
+    for width in (8, 4, 2, 1):
         lower = popcount(word & ((1 << width) - 1))
         if k >= lower:
             k -= lower
             index += width
             word >>= width
     return index
+
+
+@jit
+def select_long(word, k):
+    """``select`` for a word of 64 bits."""
+    index = 0
+    for width in (32, 16):
+        lower = popcount(word & ((1 << width) - 1))
+        if k >= lower:
+            k -= lower
+            index += width
+            word >>= width
+    return index + select(word & 0xFFFF, k)
