@@ -116,3 +116,12 @@ def far_edge(support: Any, direction: np.ndarray) -> float | None:
     low, high = (np.broadcast_to(np.asarray(e, float), direction.shape) for e in support)
     reach = float(np.sum(np.where(direction > 0, direction * high, direction * low)))
     return reach if np.isfinite(reach) else None
+
+
+def odds_columns(mean: float) -> dict[str, Any]:
+    """Mean of log p(z|x)/(1-p(z|x)) in nats; None with the reason where it is infinite."""
+    finite = bool(np.isfinite(mean))
+    return {
+        "class_odds": mean if finite else None,
+        "class_odds_reason": None if finite else "separable",
+    }

@@ -7,20 +7,21 @@ what is missing. Rows of the solver "exact" come from the distribution of guided
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from assay.core import special
+from assay.core import neighbours
 from assay.core.guidance import Guided
-from assay.guidance import columns, distribution, laws, pushforward, targets, tilt
+from assay.guidance import columns, exact, laws, pushforward, targets
 from assay.guidance.config import Law, Simulation, SweepConfig
-from assay.guidance.simulate import simulate
+from assay.guidance.simulate import Samples, simulate
+from assay.guidance.tilted import tilted
 from assay.runs import Made, Run
 
-_N_GRID = 400  # abscissae of a density
 _N_KEPT = 64  # samples and trajectories kept for pictures
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -68,17 +69,13 @@ def _of_seeds(
                 f"{target.dim}-D and {law.name!r}; take heun"
             )
         pushed = pushforward.Pushforward(target, w)
-        return [Job(stem, lambda: exact_row(target, pushed))]
-    built = float(w) if law.name == "constant" else laws.build(law.name, w, **law.params)
+        return [Job(stem, functools.partial(exact.exact_row, target, pushed))]
+    built = laws.build(law.name, w, **law.params)
     found = []
     for seed in config.seeds:
         simulation = Simulation(**config.particles.model_dump(), solver=solver, seed=seed)
-        found.append(
-            Job(
-                f"{stem}-s{seed}",
-                lambda s=simulation: sampled_row(target, law, built, w, s),
-            )
-        )
+        make = functools.partial(sampled_row, target, built, simulation)
+        found.append(Job(f"{stem}-s{seed}", make))
     return found
 
 
@@ -87,33 +84,63 @@ def _law_name(law: Law) -> str:
     return "+".join([law.name, *given]).replace(" ", "").replace("(", "").replace(")", "")
 
 
-def exact_row(target: targets.Target, pushed: pushforward.Pushforward) -> Made:
-    """Row and density of the exact distribution of guided samples in 1-D."""
-    tilted, reason = _tilted(target, pushed.w)
-    cond = distribution.conditional(target)
-    off = _off_support(target, pushed)
+def sampled_row(target: targets.Target, law: laws.Law, simulation: Simulation) -> Made:
+    """Row and pictures of particles under any law and solver."""
+    w = law.w
+    samples = _draw(target, law, simulation)
+    rng = np.random.default_rng([simulation.seed, 1])
+    cond = target.cond.sample(simulation.n, rng)
+    tilted, reason = _tilted_sample(target, w, simulation.n, rng)
     row = {
         "target": target.name,
-        "law": "constant",
-        "w": pushed.w,
-        "guidance_scale": 1 + pushed.w,
-        "solver": "exact",
-        "n": None,
-        "seed": None,
-        "coordinate": "x",
-        "mean": pushed.mean(),
-        "sd": pushed.sd(),
-        "median": pushed.quantile(0.5),
-        "entropy": pushed.entropy(),
-        "distance": "W1",
-        "w1_to_cond": pushed.w1_to_cond(),
-        "w1_to_tilted": None if tilted is None else pushed.w1(tilted),
+        "law": law.name,
+        "w": w,
+        "guidance_scale": 1 + w,
+        **columns.settings(simulation, samples),
+        **columns.moments(samples),
+        **columns.distance_columns(samples, cond, tilted, simulation.seed),
         "tilted_reason": reason,
-        "tilted_mean": None if tilted is None else tilted.mean(),
-        "support": target.off_support_name,
-        "off_support": off,
-        "off_support_denoised": off,  # no noise is left at the end of the exact flow
+        **columns.support_columns(
+            samples, lambda x: ~target.off_support(x), target.off_support_name
+        ),
+        **columns.overshoot(samples, columns.far_edge(target.support, samples.direction)),
+        **_sampled_odds(target, samples.denoised),
     }
-    row |= _odds_columns(target, pushed)
-    row["nfe"] = pushed.nfe
-    return row, {"density": _densities(pushed, tilted, cond)}
+    heldout = getattr(target, "heldout", None)
+    if heldout is not None:
+        row |= columns.data_columns(samples, heldout) | _training_columns(target)
+    return row, {"bands": _bands(samples), "samples": samples.denoised[:_N_KEPT]}
+
+
+def _draw(target: targets.Target, law: laws.Law, simulation: Simulation) -> Samples:
+    denoisers = target.cond.denoise, target.uncond.denoise
+    # the constant law as a number costs one network at w = 0 and w = -1
+    guided = Guided(*denoisers, law.w) if law.name == "constant" else laws.guided(law, *denoisers)
+    return simulate(guided, (target.dim,), simulation, step=law.own_step)
+
+
+def _bands(samples: Samples) -> np.ndarray:
+    """(1 + quantiles, n_sigmas): sigma, then quantiles of the projection."""
+    return np.vstack([samples.sigmas, np.quantile(samples.projection, _QUANTILES, axis=1)])
+
+
+def _training_columns(target: Any) -> dict[str, Any]:
+    """How far the training images are from the held-out ones: the yardstick for samples."""
+    return {"knn_train": float(np.median(neighbours.knn_distance(target.train, target.heldout)))}
+
+
+def _sampled_odds(target: targets.Target, x: np.ndarray) -> dict[str, Any]:
+    if target.rest is None:
+        return {"class_odds": None, "class_odds_reason": "uncond does not contain cond"}
+    return columns.odds_columns(float(np.mean(target.log_odds(x))))
+
+
+def _tilted_sample(
+    target: targets.Target, w: float, n: int, rng: np.random.Generator
+) -> tuple[np.ndarray | None, str | None]:
+    """n exact draws of the tilt, or None and why there are none."""
+    try:
+        draws = tilted(target, w).sample(n, rng)
+    except ValueError as error:
+        return None, str(error)
+    return draws.reshape(n, -1), None

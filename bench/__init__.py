@@ -1,0 +1,1 @@
+"""Side-by-side measurements, saved as rows: ``python -m bench --out DIR``."""
