@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from assay.core import mixture as core
+from assay.core import components, mixture
 
 KINDS: dict[str, tuple[type, tuple[str, ...]]] = {
-    "gaussian": (core.Gaussian, ("mean", "cov")),
-    "uniform": (core.Uniform, ("low", "high")),
-    "truncated": (core.TruncatedGaussian, ("mean", "sd", "low", "high")),
-    "points": (core.Points, ("points", "weights")),
+    "gaussian": (components.Gaussian, ("mean", "cov")),
+    "uniform": (components.Uniform, ("low", "high")),
+    "truncated": (components.TruncatedGaussian, ("mean", "sd", "low", "high")),
+    "points": (components.Points, ("points", "weights")),
 }
 
 
@@ -37,7 +37,7 @@ def parts(name: str, entries: Sequence[Any]) -> list[Part]:
     """Components with normalised weights. ValueError where one is not understood."""
     if isinstance(entries, (str, bytes)) or not isinstance(entries, Sequence) or not len(entries):
         raise ValueError(f"{name} must be a list of one or more (weight, component) pairs")
-    pairs = [_pair(name, entry) for entry in entries]
+    pairs = [flat for entry in entries for flat in _flat(*_pair(name, entry))]
     total = sum(weight for weight, _ in pairs)
     return [Part(w / total, c, {"weight": w / total, **describe(c)}) for w, c in pairs]
 
@@ -52,7 +52,7 @@ def weights(found: Sequence[Part]) -> dict[str, float]:
 
 def describe(component: Any) -> dict[str, Any]:
     """The component as a mapping that :func:`parts` reads again; infinite ends are None."""
-    if isinstance(component, core.Product):
+    if isinstance(component, components.Product):
         return {"kind": "product", "parts": [describe(p) for p in component.parts]}
     for kind, (of, names) in KINDS.items():
         if isinstance(component, of):
@@ -101,16 +101,22 @@ def _pair(name: str, entry: Any) -> tuple[float, Any]:
     value = number(f"{name} weight", weight)
     if value <= 0:
         raise ValueError(f"{name} weight {shown(weight)} must be > 0")
-    component = _component(name, component) if isinstance(component, Mapping) else component
-    describe(component)
-    return value, component
+    return value, _component(name, component) if isinstance(component, Mapping) else component
+
+
+def _flat(weight: float, component: Any) -> list[tuple[float, Any]]:
+    """A mixture among the components stands for its own components."""
+    if not isinstance(component, mixture.Mixture):
+        return [(weight, component)]
+    inner = zip(component.weights.tolist(), component.components, strict=True)
+    return [flat for share, part in inner if share > 0 for flat in _flat(weight * share, part)]
 
 
 def _component(name: str, spec: Mapping[str, Any]) -> Any:
     given = dict(spec)
     kind = given.pop("kind", None)
     if kind == "product" and set(given) == {"parts"}:
-        return core.Product([_component(name, part) for part in given["parts"]])
+        return components.Product([_component(name, part) for part in given["parts"]])
     if kind not in KINDS:
         raise ValueError(f"{name}: kind {kind!r} is unknown; take {', '.join(KINDS)}, product")
     of, names = KINDS[kind]

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from assay.core import mixture as core
+from assay.core import components
+from assay.core import mixture as mixtures
 from assay.guidance import specs
 
 if TYPE_CHECKING:
@@ -42,10 +43,10 @@ class Target:
 
     name: str
     params: dict[str, Any]
-    cond: core.Mixture
-    uncond: core.Mixture
+    cond: mixtures.Mixture
+    uncond: mixtures.Mixture
     prior: float | None = None
-    rest: core.Mixture | None = None
+    rest: mixtures.Mixture | None = None
 
     @property
     def dim(self) -> int:
@@ -110,9 +111,8 @@ def gaussians(mean: Any = 1.0, sd: Any = 1.0, prior: float = 0.5) -> Target:
         raise ValueError(f"mean {specs.shown(mean)} makes both classes equal; take another mean")
     variances = np.broadcast_to(sd_, mean_.shape) ** 2
     params = {"mean": specs.plain(mean), "sd": specs.plain(sd), "prior": _prior(prior)}
-    return _mirrored(
-        "gaussians", params, core.Gaussian(mean_, variances), core.Gaussian(-mean_, variances)
-    )
+    one = components.Gaussian(mean_, variances)
+    return _mirrored("gaussians", params, one, components.Gaussian(-mean_, variances))
 
 
 def uniforms(low: Any = 1.0, high: Any = 2.0, prior: float = 0.5) -> Target:
@@ -128,7 +128,8 @@ def uniforms(low: Any = 1.0, high: Any = 2.0, prior: float = 0.5) -> Target:
     if not np.all(low_ < high_):
         raise ValueError(f"low {specs.shown(low)} must be below high {specs.shown(high)}")
     params = {"low": specs.plain(low), "high": specs.plain(high), "prior": _prior(prior)}
-    return _mirrored("uniforms", params, core.Uniform(low_, high_), core.Uniform(-high_, -low_))
+    one = components.Uniform(low_, high_)
+    return _mirrored("uniforms", params, one, components.Uniform(-high_, -low_))
 
 
 def mixture(cond: Sequence[Any], uncond: Sequence[Any]) -> Target:
@@ -185,18 +186,18 @@ def _prior(prior: Any) -> float:
 
 def _mirrored(name: str, params: Mapping[str, Any], one: Any, other: Any) -> Target:
     prior = params["prior"]
-    uncond = core.Mixture([prior, 1 - prior], [one, other])
-    cond, rest = core.Mixture([1.0], [one]), core.Mixture([1.0], [other])
+    uncond = mixtures.Mixture([prior, 1 - prior], [one, other])
+    cond, rest = mixtures.Mixture([1.0], [one]), mixtures.Mixture([1.0], [other])
     return Target(name, dict(params), cond, uncond, prior, rest)
 
 
-def _mix(parts: Sequence[specs.Part]) -> core.Mixture:
-    return core.Mixture([p.weight for p in parts], [p.component for p in parts])
+def _mix(parts: Sequence[specs.Part]) -> mixtures.Mixture:
+    return mixtures.Mixture([p.weight for p in parts], [p.component for p in parts])
 
 
 def _decompose(
     class_parts: Sequence[specs.Part], all_parts: Sequence[specs.Part]
-) -> tuple[float | None, core.Mixture | None]:
+) -> tuple[float | None, mixtures.Mixture | None]:
     """prior and rest with uncond = prior cond + (1 - prior) rest, or (None, None)."""
     ours, every = specs.weights(class_parts), specs.weights(all_parts)
     if not ours.keys() <= every.keys():
@@ -207,4 +208,4 @@ def _decompose(
     if not left:
         return None, None
     component = {p.key: p.component for p in all_parts}
-    return prior, core.Mixture(list(left.values()), [component[key] for key in left])
+    return prior, mixtures.Mixture(list(left.values()), [component[key] for key in left])
