@@ -83,15 +83,15 @@ def _code(name: str, code: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return code
 
 
-def _to_grid(x: np.ndarray) -> np.ndarray:
+def to_grid(x: np.ndarray) -> np.ndarray:
     """(n, 3, 3, 9, k) -> (n, k, 9, 9): rows downwards, panels to the right."""
     n, k = len(x), x.shape[-1]
     cells = x.reshape(n, 3, 3, 3, 3, k)  # row, panel, y, x
     return cells.transpose(0, 5, 1, 3, 2, 4).reshape(n, k, 9, 9)
 
 
-def _from_grid(grid: np.ndarray) -> np.ndarray:
-    """(n, k, 9, 9) -> (n, 3, 3, 9, k), the inverse of `_to_grid`."""
+def from_grid(grid: np.ndarray) -> np.ndarray:
+    """(n, k, 9, 9) -> (n, 3, 3, 9, k), the inverse of `to_grid`."""
     n, k = grid.shape[:2]
     cells = grid.reshape(n, k, 3, 3, 3, 3)  # row, y, panel, x
     return cells.transpose(0, 2, 4, 3, 5, 1).reshape(n, 3, 3, 9, k)
@@ -99,7 +99,7 @@ def _from_grid(grid: np.ndarray) -> np.ndarray:
 
 def encode_image(x: np.ndarray) -> np.ndarray:
     """Panels (n, 3, 3, 9, 3) -> float32 (n, 3, 9, 9), standardised; any integer is kept."""
-    grid = _to_grid(as_panels(x)).astype(np.float32)
+    grid = to_grid(as_panels(x)).astype(np.float32)
     return (grid - IMAGE_MEAN[:, None, None]) / IMAGE_STD[:, None, None]
 
 
@@ -112,12 +112,12 @@ def decode_image(image: np.ndarray) -> np.ndarray:
     image = _code("image", image, (3, 9, 9))
     real = image * IMAGE_STD[:, None, None].astype(np.float64) + IMAGE_MEAN[:, None, None]
     real = np.nan_to_num(np.rint(real), nan=-128.0)
-    return _from_grid(np.clip(real, -128, 127).astype(np.int8))
+    return from_grid(np.clip(real, -128, 127).astype(np.int8))
 
 
 def encode_one_hot(x: np.ndarray) -> np.ndarray:
     """Panels -> uint8 (n, 30, 9, 9). Raises ValueError for values outside -1..M-1."""
-    classes = _to_grid(in_range(x)).astype(np.int64) + 1
+    classes = to_grid(in_range(x)).astype(np.int64) + 1
     parts = [np.arange(m)[:, None, None] == classes[:, [a]] for a, m in enumerate(CLASSES)]
     return np.concatenate(parts, 1).astype(np.uint8)
 
@@ -127,7 +127,7 @@ def decode_one_hot(code: np.ndarray) -> np.ndarray:
     code = _code("one-hot", code, (30, 9, 9))
     spans = itertools.pairwise(STARTS)
     classes = np.stack([code[:, low:high].argmax(1) for low, high in spans], 1)
-    return (_from_grid(classes) - 1).astype(np.int8)
+    return (from_grid(classes) - 1).astype(np.int8)
 
 
 def encode_separate(x: np.ndarray) -> np.ndarray:

@@ -38,6 +38,8 @@ def written(path: Path, marker: str) -> Iterator[Path]:
     else, where it cannot be made, or where another process is writing it.
     """
     check(path, marker)
+    if path.name in ("", ".."):  # the working folder and the like have their name elsewhere
+        path = path.resolve()
     part = path.with_name(f".{path.name}.part")
     lock = _claim(part)
     try:
