@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -283,3 +285,29 @@ def test_natural_overlap_in_canonical_form():
     assert overlap["sample"]["k"] == 0
     assert overlap["row"]["k"] <= overlap["set_row"]["k"] <= 5
     assert overlap["panel"]["estimate"] == pytest.approx(0.55, abs=0.02)
+
+
+@pytest.mark.slow
+def test_forty_eight_million_rows_take_under_a_gigabyte():
+    """Peak resident memory of building and asking, over what the process had, in its own process.
+
+    Keys are random words, which is what hashes of rows are.
+    """
+    code = """
+import resource, numpy as np
+from assay.rules.keytable import KeyTable
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+rng = np.random.default_rng(0)
+draw = lambda: rng.integers(0, 2**64, 1 << 18, dtype=np.uint64)
+warm = KeyTable(); warm.add(draw()); warm.contains(draw())
+before, table, n = peak(), KeyTable(), 48_000_000
+while n:
+    keys = draw()[:n]; table.add(keys); n -= len(keys)
+assert table.contains(keys).all() and not table.contains(draw()).any()
+print(len(table.keys), table.nbytes, peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    n_keys, held, peak = map(int, done.stdout.split())
+    assert n_keys == 48_000_000
+    assert held < 11 * n_keys
+    assert peak < 1_000_000_000
