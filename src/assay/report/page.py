@@ -1,102 +1,76 @@
-"""One self-contained HTML page from Runs: figures are plotly's, drawn without a network.
+"""One self-contained HTML page: figures drawn by plotly, whose script stands in it once.
 
-A page is a list of sections, a section a list of blocks (figure, table, picture, words). Every
-text goes through autoescape, every figure through JSON in which "<" cannot close a script.
+Every text goes through autoescape, every figure through JSON in which "<" cannot close a script,
+every SVG into an image, where scripts do not run. Nothing is loaded from anywhere.
 """
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from assay.report import blocks, text
+from assay.report.blocks import Section
+from assay.report.figures import THEME
 from assay.runs import write_aside
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A plotly figure with its caption."""
-
-    figure: Any
-    caption: str = ""
-    kind: str = "figure"
-
-    @property
-    def json(self) -> str:
-        """The figure as JSON that can stand inside a script element."""
-        text = json.dumps(json.loads(self.figure.to_json()), allow_nan=False)
-        return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Column titles and rows of cells (text, numbers or None)."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
-    caption: str = ""
-    kind: str = "table"
-
-    def cell(self, value: Any) -> str:
-        """How a cell is shown: five figures, a dash for what is unknown."""
-        if value is None:
-            return "–"
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An SVG drawn by the package itself (never a user's markup)."""
-
-    svg: str
-    caption: str = ""
-    kind: str = "picture"
-
-
-@dataclass(frozen=True)
-class Words:
-    """A paragraph."""
-
-    text: str
-    kind: str = "words"
-
-
-Block = Figure | Table | Picture | Words
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page: what was asked, what to conclude, what shows it, how it was made."""
-
-    id: str
-    title: str
-    lead: str
-    conclusions: Sequence[str] = ()
-    blocks: Sequence[Block] = field(default_factory=tuple)
-    method: str = ""
-
-
-def render(title: str, sections: Sequence[Section], env: dict[str, Any]) -> str:
+def render(title: str, lead: str, sections: Sequence[Section], env: dict[str, Any]) -> str:
     """The page as HTML text."""
     import jinja2
+
+    engine = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template), autoescape=True,
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    galleries = [b for s in sections for b in s.blocks if isinstance(b, blocks.Gallery)]
+    drawn = any(item.kind == "figure" for gallery in galleries for item in gallery.items)
+    return engine.get_template("page.html").render(
+        title=title, lead=lead, sections=_distinct(sections), made_with=_made_with(env),
+        theme=blocks.script_json(THEME), plotly=_plotly() if drawn else "",
+    )  # fmt: skip
+
+
+def write(
+    path: Path, title: str, lead: str, sections: Sequence[Section], env: dict[str, Any]
+) -> Path:
+    """Render and write the page, whole or not at all. ValueError where it cannot be written."""
+    page = render(title, lead, sections, env).encode("utf-8")
+    try:
+        write_aside(path, page)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({error.strerror or error})") from None
+    return path
+
+
+def _distinct(sections: Sequence[Section]) -> list[Section]:
+    """The sections with anchors that no two of them share."""
+    found: list[Section] = []
+    for section in sections:
+        stem = name = text.slug(section.id)
+        number = 1
+        while any(name == other.id for other in found):
+            number += 1
+            name = f"{stem}-{number}"
+        found.append(dataclasses.replace(section, id=name))
+    return found
+
+
+def _made_with(env: dict[str, Any]) -> str:
+    """Versions and processor in one line."""
+    versions = env.get("versions") or {}
+    parts = [f"{name} {version}" for name, version in versions.items()]
+    machine = [f"Python {env['python']}" if env.get("python") else "", str(env.get("cpu") or "")]
+    return " · ".join(filter(None, [", ".join(parts), *machine]))
+
+
+def _plotly() -> str:
     from plotly.offline import get_plotlyjs
 
-    loader = jinja2.FunctionLoader(lambda name: _template(name))
-    engine = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    template = engine.get_template("page.html")
-    needs_plotly = any(b.kind == "figure" for s in sections for b in s.blocks)
-    return template.render(
-        title=title, sections=sections, env=env, plotly=get_plotlyjs() if needs_plotly else ""
-    )
-
-
-def write(path: Path, title: str, sections: Sequence[Section], env: dict[str, Any]) -> Path:
-    """Render and write the page, whole or not at all."""
-    write_aside(path, render(title, sections, env).encode("utf-8"))
-    return path
+    return get_plotlyjs()
 
 
 def _template(name: str) -> str:

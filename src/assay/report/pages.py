@@ -6,14 +6,16 @@ import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from assay import runs
-from assay.report.page import Section, Table, write
+from assay.report import summary, text
+from assay.report.blocks import Section, Words
+from assay.report.page import write
 
 # Kind of Run -> module under sections/, in the order of the page.
 SECTIONS = {
     "guidance.sweep": "sweep",
-    "guidance.digits": "digits",
     "guidance.dynamics": "dynamics",
     "guidance.rates": "rates",
     "guidance.error": "error",
@@ -21,41 +23,47 @@ SECTIONS = {
     "guidance.peers": "peers",
     "rules.examples": "rules",
 }
-TITLE = "assay: what guidance does, and which rules are learned"
+TITLE = "What guidance does, and which rules there are to learn"
+LEAD = (
+    "How hard may a generative model be guided before its samples leave the data? Measured on "
+    "targets whose answer is known exactly, and on real images."
+)
 
 
 def write_report(folder: str | os.PathLike[str], title: str = TITLE) -> Path:
-    """Write FOLDER/report.html from the Runs there; returns its path.
+    """Write FOLDER/report.html from the Run there, or from the Runs in its subfolders.
 
-    ValueError where there is no Run, or none has a row yet.
+    Returns its path. ValueError where there is no Run, none has a row yet, or the page cannot be
+    written.
     """
-    found = [run for run in runs.find(folder) if run.rows]
+    every = runs.find(folder)
+    found = sorted((run for run in every if run.rows), key=_order)
     if not found:
         raise ValueError(f"{folder}: its Runs hold no rows yet; finish the job first")
-    found.sort(key=_order)
-    sections = [s for run in found for s in sections_of(run)]
-    return write(Path(folder) / "report.html", title, sections, found[0].env)
+    waiting = [run.path.name for run in every if not run.rows]
+    return write(Path(folder) / "report.html", title, LEAD, page(found, waiting), found[0].env)
 
 
-def sections_of(run: runs.Run) -> Sequence[Section]:
-    """The sections of one Run: its kind's, or a plain table where the kind has none."""
-    module = SECTIONS.get(str(run.config.get("kind")))
-    if module is None:
-        return [_plain(run)]
-    return importlib.import_module(f"assay.report.sections.{module}").sections(run)
+def page(found: Sequence[runs.Run], waiting: Sequence[str] = ()) -> list[Section]:
+    """What to conclude, then the sections of every Run; waiting: Runs without rows."""
+    drawn = [(run, _module(run)) for run in found]
+    first = summary.section([(run, module.findings(run)) for run, module in drawn])
+    sections = [section for run, module in drawn for section in module.sections(run)]
+    if waiting:
+        said = f"These Runs have no rows yet and are not on the page: {text.listed(waiting)}."
+        sections.append(Section("unfinished", "Not finished", blocks=[Words(said)]))
+    return [first, *sections] if first else sections
+
+
+def _module(run: runs.Run) -> ModuleType:
+    """The kind's module under sections/; a plain table where the kind has none."""
+    name = SECTIONS.get(str(run.config.get("kind")), "plain")
+    if name == "sweep" and any("vendi" in row for row in run.rows):
+        name = "digits"  # images have a page of their own
+    return importlib.import_module(f"assay.report.sections.{name}")
 
 
 def _order(run: runs.Run) -> tuple[int, str]:
     kinds = list(SECTIONS)
     kind = str(run.config.get("kind"))
     return (kinds.index(kind) if kind in kinds else len(kinds), run.path.name)
-
-
-def _plain(run: runs.Run) -> Section:
-    names = list(dict.fromkeys(name for row in run.rows for name in row))
-    rows = [[_cell(row.get(name)) for name in names] for row in run.rows]
-    return Section(run.path.name, run.path.name, "", blocks=(Table(names, rows),))
-
-
-def _cell(value: object) -> object:
-    return value if isinstance(value, (int, float, str)) or value is None else runs.dumps(value)
