@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -87,6 +88,13 @@ class Problem:
         span = ends if time == "sigma" else ends.log()
         x = odeint(rate, self.start, span, rtol=tolerance, atol=tolerance, method="dopri5")
         return x[-1], calls
+
+
+def rows() -> Iterator[dict[str, Any]]:
+    """One row a dimension and error."""
+    for dim in CASES:
+        for error in ERRORS:
+            yield {"key": f"ode-d{dim}-{error:g}"} | row(dim, error)
 
 
 def settings(problem: Problem) -> dict[str, list[tuple[Any, ...]]]:
