@@ -176,8 +176,9 @@ def test_reflected_target_gives_the_same_rows():
     left, right = components.Uniform([-2.0], [-1.0]), components.Uniform([1.0], [2.0])
     mirrored = targets.mixture(cond=[(1.0, left)], uncond=[(0.5, left), (0.5, right)])
     assert dynamics.direction(mirrored)[0] == -1.0
-    ours = dynamics.trajectory_rows(U12, [3.0])
-    theirs = dynamics.trajectory_rows(mirrored, [3.0])
+    sigmas = paths.grid(121)
+    ours = dynamics.trajectory_rows(U12, [3.0], sigmas=sigmas)
+    theirs = dynamics.trajectory_rows(mirrored, [3.0], sigmas=sigmas)
     same = ("peak", "overshoot", "far_edge", "monotone_share", "share_over", "least_slope_median")
     for key in same:
         assert theirs[0][0][key] == pytest.approx(ours[0][0][key], abs=1e-6), key
