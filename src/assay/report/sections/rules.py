@@ -19,6 +19,7 @@ from assay.runs import Run
 
 CLAIM = "GenRAVEN's data are what they claim: every row obeys its rule and no other"
 LINES = "Completing the third panel: the rules give all of it, guessing next to nothing"
+COPIES = "Rows do not repeat by chance, panels do"
 KINDS = {
     "attribute": "Ten relations on shape, size or colour",
     "number": "Seven relations on the number of objects",
@@ -82,13 +83,10 @@ def anchor(run: Run) -> str:
     return text.slug(f"rules-{run.path.name}")
 
 
-# ---- findings -------------------------------------------------------------------------------
-
-
 def findings(run: Run) -> list[Finding]:
     """Whether the data obey their rules; the lines that any model must be compared with."""
     name = f"{anchor(run)}-checks"
-    told = {CLAIM: _truth(run.rows), LINES: [*_lines(run.rows), *_copies(run.rows)]}
+    told = {CLAIM: _truth(run.rows), LINES: _lines(run.rows), COPIES: _copies(run.rows)}
     return [Finding(claim, sentences, name) for claim, sentences in told.items() if sentences]
 
 
@@ -128,21 +126,17 @@ def _copies(found: Sequence[Row]) -> list[str]:
     ]
 
 
-# ---- relations ------------------------------------------------------------------------------
-
-
 def relations(found: Sequence[Row]) -> list[Block]:
     """One picture for each rule shown: on attributes, on number, on position."""
     made: list[Block] = []
     for kind, title in KINDS.items():
-        own = [_example(r) for r in _part(found, "example") if _kind(r) == kind]
-        made += [Gallery(own, "", (), blocks.FOUR, title)] if own else []
+        own = [
+            r
+            for r in _part(found, "example")
+            if kind == (r["attribute"] if r.get("attribute") in tuple(KINDS) else "attribute")
+        ]
+        made += [Gallery([_example(r) for r in own], "", (), blocks.FOUR, title)] if own else []
     return made
-
-
-def _kind(row: Row) -> str:
-    named = str(row.get("attribute"))
-    return named if named in KINDS else "attribute"
 
 
 def _example(row: Row) -> Picture:
@@ -163,9 +157,6 @@ def method(found: Sequence[Row]) -> str:
     )
 
 
-# ---- a sample taken apart -------------------------------------------------------------------
-
-
 def sample(found: Sequence[Row]) -> list[Block]:
     """The sample, its quantities by row, its fills, and changes that no rule notices."""
     shown = [
@@ -176,16 +167,19 @@ def sample(found: Sequence[Row]) -> list[Block]:
         _drawn(r, str(r.get("title")), f"{r.get('note') or ''} {_checker(r)}")
         for r in _part(found, "view")
     ]
-    caption = "The sample, and changes of it that leave its rule alone."
-    pictures = [Gallery(shown, caption, (), blocks.FIVE)] if shown else []
+    caption = (
+        "The sample, and changes of it under which every rule holds as before (after the swap, "
+        "size rules as colour rules)."
+    )
+    pictures = [Gallery(shown, caption, (), blocks.FOUR)] if shown else []
     return [*pictures, *_quantities(_part(found, "anatomy")), *_fills(_part(found, "fill"))]
 
 
 def _quantities(found: Sequence[Row]) -> list[Block]:
-    columns = ("row", "quantity", "panels 1, 2 → 3", "checker",
-               "third panels that would obey a rule")  # fmt: skip
+    columns = _words("row", "quantity", "panels 1 → 2 → 3", "checker",
+                     "third panels that would obey a rule")  # fmt: skip
     cells = [
-        [f"row {r.get('row')}", str(r.get("quantity")), _arrow(_texts(r, "panels")), _obeys(r),
+        [f"row {r.get('row')}", str(r.get("quantity")), " → ".join(_texts(r, "panels")), _obeys(r),
          _signed("; ".join(_texts(r, "thirds")) or "none")]
         for r in found
     ]  # fmt: skip
@@ -197,17 +191,15 @@ def _quantities(found: Sequence[Row]) -> list[Block]:
     return [Table(columns, cells, caption, title)] if cells else []
 
 
-def _arrow(panels: Sequence[str]) -> str:
-    return " → ".join(filter(None, [", ".join(panels[:-1]), *panels[-1:]]))
-
-
 def _obeys(row: Row) -> Cell:
     obeyed = row.get("obeys")
-    return Cell(_signed(obeyed), state="inside") if obeyed else Cell("no rule: decoy")
+    return (
+        Cell(_signed(obeyed), state="inside") if obeyed else Cell("no rule: decoy", None, "middle")
+    )
 
 
 def _fills(found: Sequence[Row]) -> list[Block]:
-    columns = ("panel", "objects", "cells", "shapes", "sizes", "colours")
+    columns = ("panel", "objects", *_words("cells", "shapes", "sizes", "colours"))
     cells = [
         [f"row {r.get('row')}, panel {r.get('panel')}", r.get("objects"),
          *(str(r.get(c) or "") for c in ("cells", "shape", "size", "colour"))]
@@ -219,9 +211,6 @@ def _fills(found: Sequence[Row]) -> list[Block]:
     )
     title = "Table: the fill, panel by panel"
     return [Table(columns, cells, caption, title, folded=True)] if cells else []
-
-
-# ---- verdicts -------------------------------------------------------------------------------
 
 
 def checks(run: Run) -> list[Block]:
@@ -249,8 +238,12 @@ def truths(found: Sequence[Row]) -> list[Block]:
         for r in found
         for name, label in MEASURES.items()
     ]
-    columns = ("measure", "share", "95 % interval", "n")
-    return [Table(columns, cells, "", "Fresh samples, all forty rules")] if cells else []
+    columns = ("measure", "share", *_words("95 % interval"), "n")
+    caption = (
+        "Wilson intervals; that of AnyValid is a bootstrap over samples, which has no width where "
+        "all samples agree."
+    )
+    return [Table(columns, cells, caption, "Fresh samples, all forty rules")] if cells else []
 
 
 def completions(found: Sequence[Row]) -> list[Block]:
@@ -262,7 +255,7 @@ def completions(found: Sequence[Row]) -> list[Block]:
          *(_lined(r, column) for column in measures), r.get("n")]
         for r in found
     ]  # fmt: skip
-    columns = ("fill", "unknown", "trained rules", "held-out rules", "AnyValid", "n")
+    columns = ("fill", *_words("unknown"), "trained rules", "held-out rules", "AnyValid", "n")
     published = [
         f"{text.percent(v)} {word}"
         for r in found
@@ -285,8 +278,8 @@ def overlaps(found: Sequence[Row]) -> list[Block]:
     cells = []
     for (level,), group in rows.groups(found, "level").items():
         forms = {str(r.get("form")): r for r in group}
-        shares = [_lined(forms.get(form, {}), "overlap") for form in FORMS]
-        published = text.percent(rows.value(forms.get("plain", {}), "published"))
+        shares = [_lined(forms[f], "overlap") if f in forms else None for f in FORMS]
+        published = blocks.percent(rows.value(forms.get("plain", {}), "published"))
         cells.append([LEVELS.get(str(level), str(level)), *shares, published,
                       group[0].get("overlap_n")])  # fmt: skip
     columns = ("what agrees", *FORMS.values(), "published", "n")
@@ -299,9 +292,6 @@ def overlaps(found: Sequence[Row]) -> list[Block]:
     )
     title = "Natural overlap: what agrees by chance"
     return [Table(columns, cells, caption, title)] if cells else []
-
-
-# ---- genraven-mini --------------------------------------------------------------------------
 
 
 def mini(run: Run) -> list[Block]:
@@ -323,9 +313,10 @@ def mini(run: Run) -> list[Block]:
 
 
 def _occupancy(row: Row, images: np.ndarray) -> Picture:
-    title, note = _rule(row), "Held out of training." if row.get("held_out") else ""
+    name, note = _signed(row.get("name")), "Held out of training." if row.get("held_out") else ""
     source = blocks.svg_source(occupancy_svg(np.asarray(images[:4]) > 0))
-    return Picture(source, f"Occupied cells of samples of {title}. {note}", title, note=note)
+    alt = f"Occupied cells of samples of rule {row.get('rule')}, {name}. {note}"
+    return Picture(source, alt, str(row.get("rule")), name, note)
 
 
 def occupancy_svg(images: np.ndarray, columns: int = 2) -> str:
@@ -348,9 +339,6 @@ def occupancy_svg(images: np.ndarray, columns: int = 2) -> str:
     )
 
 
-# ---- reading --------------------------------------------------------------------------------
-
-
 def _part(found: Sequence[Row], name: str) -> list[Row]:
     return [r for r in found if r.get("part") == name]
 
@@ -362,6 +350,11 @@ def _texts(row: Row, column: str) -> list[str]:
 
 def _rule(row: Row) -> str:
     return f"{row.get('rule')} · {_signed(row.get('name'))}"
+
+
+def _words(*titles: str) -> list[Cell]:
+    """Titles of columns of words."""
+    return [Cell(title, state="words") for title in titles]
 
 
 def _signed(name: Any) -> str:
