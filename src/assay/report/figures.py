@@ -8,7 +8,7 @@ never overlap it. Labels that plotly draws pass through :func:`assay.report.text
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -112,13 +112,17 @@ def band(x: Any, low: Any, high: Any, color: str, opacity: float = 0.18) -> dict
 def across(y: float, label: str = "", color: str = INK, dash: str = "dash") -> dict[str, Any]:
     """A level: a line across the whole drawing, with its label above the right end."""
     text = {"x": 1, "xref": "x domain", "y": y, "xanchor": "right", "yanchor": "bottom"}
-    return _mark({"x0": 0, "x1": 1, "xref": "x domain", "y0": y, "y1": y}, text, label, color, dash)
+    return _mark(
+        {"x0": 0, "x1": 1, "xref": "x domain", "y0": y, "y1": y}, text, label, color, dash
+    )
 
 
 def upright(x: float, label: str = "", color: str = INK, dash: str = "dash") -> dict[str, Any]:
     """A place: a line from bottom to top, with its label at the top."""
     text = {"x": x, "y": 1, "yref": "y domain", "xanchor": "left", "yanchor": "top"}
-    return _mark({"x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "y domain"}, text, label, color, dash)
+    return _mark(
+        {"x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "y domain"}, text, label, color, dash
+    )
 
 
 def _mark(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from assay.report import figures as fig
 from assay.report import rows, text, verdict
 from assay.report.blocks import Block, Cell, Finding, Findings, Section, Table, Terms
 from assay.report.rows import Row
@@ -67,11 +68,12 @@ def verdicts(found: Sequence[Run]) -> Table | None:
     grid = sorted({w for _, by_w in lines for w in by_w})
     if not lines or not grid:
         return None
-    grid = [grid[i] for i in _thinned(len(grid))]
+    grid = [grid[i] for i in fig.thinned(len(grid), _MOST_W)]
     cells: list[list[Any]] = [
         [name, *(by_w.get(w, Cell(text.UNKNOWN)) for w in grid)] for name, by_w in lines
     ]
-    columns = ["", *(curves.title(w) for w in grid)]
+    heads = [curves.heading(w) for w in grid]
+    columns = ["", *(Cell(h["title"], state="middle", detail=h["sub"]) for h in heads)]
     caption = (
         "Share of the samples off the class after one final denoise, and how much of the spread "
         "at w = 0 is left."
@@ -83,7 +85,7 @@ def _is_sweep(run: Run) -> bool:
     return str(run.config.get("kind")) == "guidance.sweep"
 
 
-def _lines(run: Run) -> list[tuple[str, dict[float, Cell]]]:
+def _lines(run: Run) -> list[tuple[Cell, dict[float, Cell]]]:
     """A line for each law and solver: cells by w; of several seeds the worst."""
     lines = []
     for label, group in curves.groups(run.rows).items():
@@ -94,16 +96,10 @@ def _lines(run: Run) -> list[tuple[str, dict[float, Cell]]]:
             if row is not None and verdict.state(row, plain):
                 by_w[float(w)] = verdict.cell(row, plain)
         if by_w:
-            lines.append((f"{text.target(run.config)}: {label}", by_w))
+            lines.append((Cell(text.target(run.config), state="words", detail=label), by_w))
     return lines
 
 
 def _one(group: Sequence[Row], w: float) -> Row | None:
     same = [r for r in group if rows.value(r, "w") == w]
     return verdict.worst(same) if same else None
-
-
-def _thinned(n: int) -> list[int]:
-    from assay.report.figures import thinned
-
-    return [int(i) for i in thinned(n, _MOST_W)]

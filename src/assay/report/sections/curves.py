@@ -157,4 +157,6 @@ def off_support(by_label: Groups) -> Figure | None:
     """Shares off the class without (open) and with the final denoise, and the limit."""
     level = fig.across(verdict.LIMIT, "", fig.SOFT, "dot")
     more = {"hollow": "off_support", "extra": [level]}
-    return curve(by_label, "off_support_denoised", axes.shares(whole=False), "Off the class", **more)
+    return curve(
+        by_label, "off_support_denoised", axes.shares(whole=False), "Off the class", **more
+    )

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from assay.report import axes
+from assay.report import axes, rows, text
 from assay.report import figures as fig
-from assay.report import rows, text
-from assay.report.blocks import Block, Figure, Finding, Gallery, Mark, Section, Table, beside
+from assay.report.blocks import (
+    Block,
+    Finding,
+    Gallery,
+    Mark,
+    Section,
+    Table,
+    beside,
+    percent,
+    said,
+)
 from assay.report.rows import Row
 from assay.report.sections import bands, curves
 from assay.runs import Run
 
 CLAIM = "On the way, strong guidance overshoots the class and comes back"
 COLUMNS = {
-    "w": "w", "guidance_scale": "guidance_scale", "far_edge": "far edge", "peak": "peak of the mean",
-    "peak_sigma": "σ at the peak", "overshoot": "overshoot of the mean", "final": "mean at the end",
-    "returned": "way back", "overshoot_per_path": "overshoot per path",
-    "share_over": "paths over the edge", "share_returned": "… that came back",
-    "monotone_mean": "mean monotone", "monotone_median": "median monotone",
-    "monotone_share": "paths monotone",
+    "w": "w", "guidance_scale": "guidance_scale", "far_edge": "far edge",
+    "peak": "peak of the mean", "peak_sigma": "σ at the peak",
+    "overshoot": "overshoot of the mean", "final": "mean at the end", "returned": "way back",
+    "overshoot_per_path": "overshoot per path", "share_over": "paths over the edge",
+    "share_returned": "… that came back", "monotone_mean": "mean monotone",
+    "monotone_median": "median monotone", "monotone_share": "paths monotone",
 }  # fmt: skip
 _SHARES = ("share_over", "share_returned", "monotone_share")
-_PANELS = 9
+_ARRAYS = ("w", "sigmas", "bands", "mean", "shown")
+_PANELS = 10
 LEGEND = (
     Mark("mean", fig.GUIDED), Mark("the middle 50 % and 90 %", fig.GUIDED, "area"),
     Mark("single trajectories", fig.faint(fig.GUIDED, 0.55)),
@@ -108,32 +118,26 @@ def _how(row: Row) -> str:
 def trajectories(run: Run, name: str, found: Sequence[Row]) -> list[Block]:
     """One panel a weight: bands, mean, a few paths, the far edge."""
     suffix = _suffix(run, name, found)
-    arrays = {
-        k: rows.array(run, f"{k}.{suffix}") for k in ("w", "sigmas", "bands", "mean", "shown")
-    }
+    arrays = {k: rows.array(run, f"{k}.{suffix}") for k in _ARRAYS}
     w, sigmas, quantiles = arrays["w"], arrays["sigmas"], arrays["bands"]
-    if w is None or sigmas is None or quantiles is None:
+    if w is None or sigmas is None or quantiles is None or not len(w):
         return []
     mean, shown = arrays["mean"], arrays["shown"]
     seen = []
-    for i in fig.thinned(len(w), _PANELS):
-        row = rows.at(found, float(w[i])) or {}
-        one = bands.Bands(
-            sigmas, quantiles[i], None if mean is None else mean[i],
-            None if shown is None else shown[i], rows.value(row, "far_edge"),
-        )  # fmt: skip
-        seen.append((float(w[i]), one))
+    for i in fig.thinned(len(w), _PANELS).tolist():
+        edge = rows.value(rows.at(found, float(w[i])) or {}, "far_edge")
+        middle, single = (None if a is None else a[i] for a in (mean, shown))
+        seen.append((float(w[i]), bands.Bands(sigmas, quantiles[i], middle, single, edge)))
     span = bands.reach([b for _, b in seen])
     panels = [bands.panel(b, v, span) for v, b in seen]
-    caption = (
-        f"{text.capital(name)}. Noise falls from left to right; the end of each curve is the "
-        "sample. "
-        + ("Where the mean rises above the dashed line the trajectories are outside the class "
-           "for a while, and return." if seen[0][1].edge is not None else
-           "The class is unbounded, so there is no edge to overshoot: the samples drift outwards.")
-    )  # fmt: skip
-    return [Gallery(panels, caption, LEGEND[: 4 if seen[0][1].edge is not None else 3],
-                    beside(len(panels)))]  # fmt: skip
+    bounded = seen[0][1].edge is not None
+    caption = f"{text.capital(name)}: from noise (left) to sample (right). " + (
+        "Where the mean rises above the dashed line, it is outside the class for a while."
+        if bounded
+        else "The class is unbounded: there is no edge to overshoot, samples drift outwards."
+    )
+    legend = LEGEND if bounded else LEGEND[:3]
+    return [Gallery(panels, caption, legend, beside(len(panels)))]
 
 
 def _suffix(run: Run, name: str, found: Sequence[Row]) -> str:
@@ -144,26 +148,26 @@ def _suffix(run: Run, name: str, found: Sequence[Row]) -> str:
 
 
 def peaks(name: str, found: Sequence[Row]) -> list[Block]:
-    """Overshoot and the share of monotone paths against w."""
-    by_label = {name: rows.by_w(found)}
+    """Overshoot and the shares of paths against w, for a bounded class."""
+    group = {name: rows.by_w(found)}
     level = axes.axis("beyond the far edge", zeroline=True, zerolinecolor="#9aa3ad")
     share = axes.shares("share of paths")
-    panels: list[Figure | None] = [
-        curves.curve(by_label, "overshoot", level, "Overshoot of the mean"),
-        curves.curve(by_label, "share_returned", share, "Paths that leave and return"),
-        curves.curve(by_label, "monotone_share", share, "Paths that only rise"),
+    panels = [
+        curves.curve(group, "overshoot", level, "Overshoot of the mean"),
+        curves.curve(group, "share_returned", share, "Paths that leave and return"),
+        curves.curve(group, "monotone_share", share, "Paths that only rise"),
     ]
     drawn = [p for p in panels if p is not None]
-    return (
-        [Gallery(drawn, f"{text.capital(name)}, by w.", (), beside(len(drawn)))] if drawn else []
-    )
+    if len(drawn) < 2:
+        return []
+    return [Gallery(drawn, f"{text.capital(name)}, by w.", (), beside(len(drawn)))]
 
 
 def table(name: str, found: Sequence[Row]) -> Table:
     """The rows of a target."""
     used = [c for c in COLUMNS if any(r.get(c) is not None for r in found)]
     cells = [
-        [text.percent(rows.value(r, c)) if c in _SHARES else r.get(c) for c in used]
+        [percent(rows.value(r, c)) if c in _SHARES else r.get(c) for c in used]
         for r in rows.by_w(found)
     ]
     title = f"Table: {text.capital(name)}, trajectories by w"

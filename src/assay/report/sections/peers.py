@@ -3,49 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from assay.report import axes
+from assay.report import axes, rows, text, verdict
 from assay.report import figures as fig
-from assay.report import rows, text, verdict
-from assay.report.blocks import TWO, Cell, Figure, Finding, Gallery, Mark, Section, Table, bars
+from assay.report.blocks import (
+    TWO,
+    Cell,
+    Figure,
+    Finding,
+    Gallery,
+    Mark,
+    Section,
+    Table,
+    bars,
+    percent,
+    said,
+)
 from assay.report.rows import Row
 from assay.runs import Run
 
 CLAIM = "The guidance laws differ in how much spread they leave for the same push"
 BASELINE, CONSTANT = "conditional", "constant"
+COLORS = {BASELINE: fig.CONDITIONAL, CONSTANT: fig.TILTED}
 LEGEND = (
     Mark("conditional: no guidance", fig.CONDITIONAL, "point"),
     Mark("constant: plain guidance", fig.TILTED, "point"),
     Mark("other laws", fig.GUIDED, "point"),
     Mark(f"open: more than {text.percent(verdict.LIMIT)} off the class", fig.GUIDED, "hollow"),
 )
+MEASURES = {
+    "class_odds": "class odds", "mean": "mean", "sd": "sd", "w1_to_cond": "W1",
+    "overshoot": "overshoot", "off_support_denoised": "off the class (before denoise)",
+}  # fmt: skip
+_BARRED = ("class_odds", "mean", "sd", "w1_to_cond")
+_PLACE = ("target", "d", "matched")
 _LABEL_ROOM = 0.36  # of the width, for names on the right
+_GAP = 0.066  # of the height, between names
 
 
 def sections(run: Run) -> list[Section]:
     """Maps of push and spread, one table for each number of coordinates, what each law is."""
-    by_place = rows.groups(run.rows, "target", "d", "matched")
-    panels = [scatter(found) for found in by_place.values()]
+    panels = [scatter(found) for found in rows.groups(run.rows, *_PLACE).values()]
+    drawn = [p for p in panels if p is not None]
     caption = (
         "Each law on the same exact target. To the right: a stronger push along the class. "
-        "Upwards: more of the spread is left, up to the dashed line, the class's own. "
-        "Laws up and to the right give more for less."
+        "Upwards: more of the spread is left; the dashed line is the class's own. Up and to the "
+        "right is more push at less cost."
     )
-    drawn = [p for p in panels if p is not None]
     blocks = [Gallery(drawn, caption, LEGEND, TWO)] if drawn else []
-    tables = rows.groups(run.rows, "d", "matched")
-    most = max(tables, key=lambda k: (len(tables[k]), str(k)), default=None)
-    order = sorted(tables, key=lambda k: k != most)
-    listed = [table(tables[k], folded=k != most) for k in order]
     lead = (
         "Laws of the literature on targets whose answer is known exactly: the class coordinate "
         "times independent unit nuisance coordinates, which no guidance should touch."
     )
-    told = said(findings(run))
+    shown = [*blocks, *tables(run.rows), laws(run.rows)]
+    told, how = said(findings(run)), text.command(run.config)
     return [
-        Section(anchor(run), "How do guidance laws differ?", lead, told,
-                [*blocks, *listed, laws(run.rows)], method(run), text.command(run.config))
-    ]  # fmt: skip
+        Section(anchor(run), "How do guidance laws differ?", lead, told, shown, method(run), how)
+    ]
 
 
 def anchor(run: Run) -> str:
@@ -53,36 +68,52 @@ def anchor(run: Run) -> str:
     return text.slug(f"peers-{run.path.name}")
 
 
+# ---- what to conclude --------------------------------------------------------------------------
+
+
 def findings(run: Run) -> list[Finding]:
-    """Where the laws push at least half as far: which leaves the most spread."""
-    every = rows.groups(run.rows, "target", "d", "matched").values()
-    told = [s for s in map(_compared, every) if s]
-    return [Finding(CLAIM, told, anchor(run))] if told else []
+    """Where the laws push at least half as far: which leaves the most spread.
+
+    The largest number of coordinates speaks for all; the others stand in the section alone.
+    """
+    most = max((_d(r) for r in run.rows), default=0.0)
+    found = rows.groups(run.rows, *_PLACE).values()
+    told = [(_d(group[0]) == most, _compared(group)) for group in found]
+    first = [words for main, words in told if words and main]
+    more = [words for main, words in told if words and not main]
+    return [Finding(CLAIM, first, anchor(run), more)] if first else []
+
+
+def _d(row: Row) -> float:
+    return rows.value(row, "d") or 1.0
 
 
 def _compared(found: Sequence[Row]) -> str:
-    usable = rows.known(found, "mean", "sd")
-    law = {str(r.get("law")): r for r in usable}
-    if BASELINE not in law or CONSTANT not in law:
+    law = {str(r.get("law")): r for r in rows.known(found, "mean", "sd", "w")}
+    base, plain = law.pop(BASELINE, None), law.pop(CONSTANT, None)
+    if base is None or plain is None or plain["mean"] == base["mean"]:
         return ""
-    base, plain = law[BASELINE], law[CONSTANT]
     push = plain["mean"] - base["mean"]
-    near = [
-        r for r in usable
-        if (r["mean"] - base["mean"]) / push >= 0.5 and str(r["law"]) not in (BASELINE, CONSTANT)
-    ] if push else []  # fmt: skip
+    near = [r for r in law.values() if (r["mean"] - base["mean"]) / push >= 0.5]
     if not near:
         return ""
     best, least = max(near, key=lambda r: r["sd"]), min(near, key=lambda r: r["sd"])
-    where = f"{text.capital(str(plain.get('target')))}, {text.number(plain.get('d'))}-D"
+    moved = text.number(best["mean"] - base["mean"], 3)
     return (
-        f"{where}, at {text.weight(plain['w'])}: constant guidance moves the mean by "
-        f"{text.number(push, 3)} and leaves sd {text.number(plain['sd'], 3)} of "
-        f"{text.number(base['sd'], 3)}; of the laws that push at least half as far, {best['law']} "
-        f"leaves most ({text.number(best['sd'], 3)}, moved by "
-        f"{text.number(best['mean'] - base['mean'], 3)}) and {least['law']} least "
-        f"({text.number(least['sd'], 3)}) (n = {text.number(plain.get('n'))})."
+        f"{_place(plain)}: constant guidance at {text.weight(plain['w'])} moves the mean by "
+        f"{text.number(push, 3)} and leaves sd {_sd(plain)} of {_sd(base)}; of the laws that push "
+        f"at least half as far, {best['law']} leaves most ({_sd(best)}, moved by {moved}), "
+        f"{least['law']} least ({_sd(least)}); n = {text.number(plain.get('n'))} a law."
     )
+
+
+def _sd(row: Row) -> str:
+    return text.number(row["sd"], 3)
+
+
+def _place(row: Row) -> str:
+    matched = ", matched class odds" if row.get("matched") else ""
+    return f"{text.capital(str(row.get('target')))}, {_d(row):.0f}-D{matched}"
 
 
 # ---- push against spread -----------------------------------------------------------------------
@@ -96,52 +127,50 @@ def scatter(found: Sequence[Row]) -> Figure | None:
     odds = len(rows.known(usable, "class_odds")) == len(usable)
     column = "class_odds" if odds else "mean"
     base = next((r for r in usable if r.get("law") == BASELINE), None)
-    traces = [_dot(r, column) for r in usable]
-    if base is not None:
-        traces.append(fig.across(base["sd"], "", fig.CONDITIONAL))
-    top = 1.12 * max(r["sd"] for r in usable)
+    level = [fig.across(base["sd"], "", fig.CONDITIONAL)] if base else []
+    top = 1.12 * max(r["sd"] for r in usable) or 1.0
     names, leaders = _names(usable, column, top)
-    first = usable[0]
-    x = axes.axis("class odds (nats)" if odds else "mean of the class coordinate",
-                 domain=[0, 1 - _LABEL_ROOM])  # fmt: skip
+    x = axes.axis(
+        "class odds (nats)" if odds else "mean of the class coordinate",
+        domain=[0, 1 - _LABEL_ROOM],
+    )
     y = axes.axis("standard deviation that is left", range=[0, top])
-    matched = ", matched class odds" if first.get("matched") else ""
-    title = f"{text.capital(str(first.get('target')))}, {text.number(first.get('d'))}-D{matched}"
-    return fig.figure([*leaders, *traces], x, y, title, height=330, annotations=names)
+    traces = [*leaders, *(_dot(r, column) for r in usable), *level]
+    return fig.figure(traces, x, y, _place(usable[0]), height=330, annotations=names)
 
 
-def _dot(row: Row, column: str) -> dict:
-    law = str(row.get("law"))
-    color = {BASELINE: fig.CONDITIONAL, CONSTANT: fig.TILTED}.get(law, fig.GUIDED)
-    off = rows.value(row, "off_support_denoised")
-    dot = fig.points([row[column]], [row["sd"]], law, color, mode="markers",
-                     hollow=off is not None and off > verdict.LIMIT)  # fmt: skip
-    dot["text"] = [f"{text.safe(law)}<br>mean {text.number(row['mean'])}, "
-                   f"sd {text.number(row['sd'])}<br>off the class {text.percent(off)}"]  # fmt: skip
-    return dot | {"hovertemplate": "%{text}<extra></extra>"}
+def _dot(row: Row, column: str) -> dict[str, Any]:
+    law, off = str(row.get("law")), rows.value(row, "off_support_denoised")
+    hollow = off is not None and off > verdict.LIMIT
+    color = COLORS.get(law, fig.GUIDED)
+    dot = fig.points([row[column]], [row["sd"]], law, color, mode="markers", hollow=hollow)
+    seen = (
+        f"{text.safe(law)}<br>mean {text.number(row['mean'])}, sd {text.number(row['sd'])}"
+        f"<br>off the class {text.percent(off)}"
+    )
+    return dot | {"text": [seen], "hovertemplate": "%{text}<extra></extra>"}
 
 
-def _names(usable: Sequence[Row], column: str, top: float) -> tuple[list[dict], list[dict]]:
+def _names(
+    usable: Sequence[Row], column: str, top: float
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Names in a column on the right, in the order of their dots, none on another; and leaders."""
-    order = sorted(usable, key=lambda r: r["sd"])
-    places = spaced([r["sd"] / top for r in order], 0.066)
-    edge = max(r[column] for r in usable)
-    room = edge - min(r[column] for r in usable) or 1.0
+    order = sorted(usable, key=lambda r: (r["sd"], -r[column]))
+    at = spaced([r["sd"] / top for r in order], min(_GAP, 0.96 / len(order)))
+    low, high = (end(r[column] for r in usable) for end in (min, max))
+    edge = high + 0.1 * (high - low or 1.0)
     names, leaders = [], []
-    for row, place in zip(order, places, strict=True):
-        law = str(row.get("law"))
-        names.append(
-            fig.note(1 - _LABEL_ROOM + 0.03, place * top, law, xref="paper", xanchor="left")
-        )
-        leaders.append(
-            fig.line([row[column], edge + 0.1 * room], [row["sd"], place * top], law, "#b9c0c8",
-                     width=0.8, hoverinfo="skip")
-        )  # fmt: skip
+    for row, place in zip(order, at, strict=True):
+        law, y = str(row.get("law")), place * top
+        side = {"xref": "paper", "xanchor": "left", "yanchor": "middle"}
+        names.append(fig.note(1 - _LABEL_ROOM + 0.02, y, law, **side))
+        ends = [row[column], edge], [row["sd"], y]
+        leaders.append(fig.line(*ends, law, "#b9c0c8", width=0.8, hoverinfo="skip"))
     return names, leaders
 
 
 def spaced(places: Sequence[float], gap: float) -> list[float]:
-    """Rising places moved as little as their order and a least distance between them allow."""
+    """Rising places in [0, 1], moved as little as their order and a least distance allow."""
     blocks: list[list[float]] = []  # each: sum of (place - rank * gap), how many
     for rank, place in enumerate(places):
         blocks.append([place - rank * gap, 1.0])
@@ -149,70 +178,73 @@ def spaced(places: Sequence[float], gap: float) -> list[float]:
             total, n = blocks.pop()
             blocks[-1] = [blocks[-1][0] + total, blocks[-1][1] + n]
     flat = [total / n for total, n in blocks for _ in range(int(n))]
-    return [place + rank * gap for rank, place in enumerate(flat)]
+    room = 0.98 - (len(flat) - 1) * gap
+    return [min(max(place, 0.02), room) + rank * gap for rank, place in enumerate(flat)]
 
 
 # ---- tables ------------------------------------------------------------------------------------
 
-_MEASURES = {
-    "class_odds": "class odds", "mean": "mean", "sd": "sd", "w1_to_cond": "W1 to conditional",
-    "overshoot": "overshoot", "off_support": "off the class",
-    "off_support_denoised": "… after denoise",
-}  # fmt: skip
-_BARRED = ("class_odds", "mean", "sd", "w1_to_cond")
+
+def tables(found: Sequence[Row]) -> list[Table]:
+    """One for each number of coordinates, the largest open."""
+    by_d = rows.groups(found, "d", "matched")
+    order = sorted(by_d.values(), key=lambda g: (bool(g[0].get("matched")), -_d(g[0])))
+    return [table(group, folded=i > 0) for i, group in enumerate(order)]
 
 
 def table(found: Sequence[Row], folded: bool) -> Table:
     """All laws at one number of coordinates: a line a law, the measures of each target."""
-    by_target = rows.groups(found, "target")
-    laws_ = list(dict.fromkeys(str(r.get("law")) for r in found))
-    columns, cells = ["law", "w", "guidance_scale"], [_head(found, law) for law in laws_]
-    for (name,), group in by_target.items():
-        row = {str(r.get("law")): r for r in group}
-        for column, title in _MEASURES.items():
-            if not rows.known(group, column):
-                continue
-            columns.append(f"{text.capital(str(name))}: {title}")
-            for line, cell in zip(cells, _column(row, laws_, column), strict=True):
+    names = list(dict.fromkeys(str(r.get("law")) for r in found))
+    first = {str(r.get("law")): r for r in reversed(found)}
+    columns: list[str | Cell] = ["law", "w", "guidance_scale"]
+    cells = [[name, first[name].get("w"), first[name].get("guidance_scale")] for name in names]
+    for (target,), group in rows.groups(found, "target").items():
+        of_law = {str(r.get("law")): r for r in group}
+        for measure in measures(group):
+            columns.append(Cell(MEASURES[measure], detail=text.capital(str(target))))
+            for line, cell in zip(cells, _column(of_law, names, measure), strict=True):
                 line.append(cell)
     columns += ["nuisance sd", "evaluations"]
-    for line, law in zip(cells, laws_, strict=True):
-        row = next(r for r in found if str(r.get("law")) == law)
-        line += [text.number(rows.value(row, "nuisance_sd"), 3), row.get("nfe")]
-    first = found[0]
-    matched = ", each law at the w of equal class odds" if first.get("matched") else ""
-    title = f"All laws in {text.number(first.get('d'))} dimensions{matched}"
+    for line, name in zip(cells, names, strict=True):
+        nuisance = Cell(text.number(rows.value(first[name], "nuisance_sd"), 3))
+        line += [nuisance, first[name].get("nfe")]
     caption = (
-        "Bars compare within a column. Nuisance coordinates have sd 1 in the data: a law that "
-        "changes it disturbs what it should leave alone. CFG++ has its own scale of w."
+        "Bars compare within a column. W1: distance to the conditional. Nuisance coordinates have "
+        "sd 1 in the data: a law that changes it disturbs what it should leave alone. CFG++ has a "
+        "scale of its own for w."
     )
+    matched = ", each law at the w of equal class odds" if found[0].get("matched") else ""
+    title = f"All laws in {_d(found[0]):.0f} dimensions{matched}"
     return Table(columns, cells, caption, title, folded=folded)
 
 
-def _head(found: Sequence[Row], law: str) -> list:
-    row = next(r for r in found if str(r.get("law")) == law)
-    return [law, row.get("w"), row.get("guidance_scale")]
+def measures(group: Sequence[Row]) -> list[str]:
+    """The measures of a target's columns: class odds where they are finite, else the mean."""
+    odds = bool(rows.known(group, "class_odds"))
+    return [m for m in MEASURES if rows.known(group, m) and not (m == "mean" and odds)]
 
 
-def _column(row: dict[str, Row], laws_: Sequence[str], column: str) -> list[Cell | str]:
+def _column(of_law: dict[str, Row], names: Sequence[str], measure: str) -> list[Cell]:
     """The cells of one measure, in the order of the laws."""
-    values = [rows.value(row.get(law, {}), column) for law in laws_]
-    if column in _BARRED:
-        return list(bars(values, 3))
-    shown = text.percent if column.startswith("off") else text.number
+    values = [rows.value(of_law.get(name, {}), measure) for name in names]
+    if measure in _BARRED:
+        return bars(values, 3)
+    if measure != "off_support_denoised":
+        return [Cell(text.number(v, 3)) for v in values]
+    before = [rows.value(of_law.get(name, {}), "off_support") for name in names]
     return [
-        shown(v) if v is None or column.startswith("off") else text.number(v, 3) for v in values
+        percent(v) if b is None else Cell(f"{text.percent(v)} ({text.percent(b)})")
+        for v, b in zip(values, before, strict=True)
     ]
 
 
 def laws(found: Sequence[Row]) -> Table:
     """What each law is: prediction, parameters, notes, where it is undefined."""
     first = {str(r.get("law")): r for r in reversed(found)}
-    names = list(dict.fromkeys(str(r.get("law")) for r in found))
     cells = [
-        [name, first[name].get("prediction"), text.number(first[name].get("params") or {}, 3),
-         first[name].get("undefined") or first[name].get("note") or text.UNKNOWN]
-        for name in names
+        [name, row.get("prediction"), text.number(row.get("params") or {}, 3),
+         row.get("undefined") or row.get("note") or text.UNKNOWN]
+        for name, row in reversed(first.items())
     ]  # fmt: skip
     columns = ("law", "acts on", "parameters", "note")
     return Table(columns, cells, "", "Table: what each law is", folded=True)
@@ -222,8 +254,8 @@ def method(run: Run) -> str:
     """How the rows were made."""
     row = run.rows[0]
     return (
-        f"n = {text.number(row.get('n'))} samples a law, {text.number(row.get('steps'))} steps, the "
-        "same noise and grid for every law; class coordinate from mid-quantiles, so that it has no "
-        "sampling noise of its own. Off the class: outside "
+        f"n = {text.number(row.get('n'))} samples a law, {text.number(row.get('steps'))} steps; "
+        "the same noise and grid for every law; the class coordinate starts from mid-quantiles, "
+        "so that it has no sampling noise of its own. Off the class: outside "
         f"{row.get('off_support_name') or 'its support'}. W1 is of the class coordinate."
     )

@@ -1,4 +1,4 @@
-"""What a sweep's arrays show, one panel a weight: densities, trajectories, samples in the plane."""
+"""What a sweep's arrays show, one panel a weight: densities, trajectories, single samples."""
 
 from __future__ import annotations
 

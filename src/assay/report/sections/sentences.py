@@ -52,7 +52,9 @@ def _narrowing(measured: Sequence[Row], plain: Row | None) -> str:
 
 
 def _off(row: Row) -> str:
-    column = "off_support_denoised" if row.get("off_support_denoised") is not None else "off_support"
+    column = (
+        "off_support_denoised" if row.get("off_support_denoised") is not None else "off_support"
+    )
     exact = " (exact)" if row.get("n") is None else ""
     return rows.share(row, column) + exact
 
@@ -88,4 +90,6 @@ def misses(name: str, found: Sequence[Row]) -> str:
     how = "exact" if n is None else f"n = {text.number(int(n))}"
     tilt = rows.value(row, "tilted_mean")
     means = f"guided mean {text.number(row.get('mean'))}, tilted mean {text.number(tilt)}, "
-    return f"{name}, at {text.weight(row['w'])}: {means if tilt is not None else ''}{apart} ({how})."
+    return (
+        f"{name}, at {text.weight(row['w'])}: {means if tilt is not None else ''}{apart} ({how})."
+    )

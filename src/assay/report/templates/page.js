@@ -1,3 +1,4 @@
+// Draws what is in view first, then the rest one by one, so that the page answers at once.
 function drawPlots(theme) {
   "use strict";
   var touch = window.matchMedia("(pointer: coarse)").matches;
@@ -12,13 +13,17 @@ function drawPlots(theme) {
     if (touch) { figure.layout.dragmode = false; }  // a finger scrolls the page
     Plotly.newPlot(div, figure.data, figure.layout, options);
   }
-  function drawAll() { waiting.slice().forEach(draw); }
-  window.addEventListener("beforeprint", drawAll);
-  if (!("IntersectionObserver" in window)) { drawAll(); return; }
-  var watcher = new IntersectionObserver(function (entries) {
-    entries.forEach(function (entry) {
-      if (entry.isIntersecting) { watcher.unobserve(entry.target); draw(entry.target); }
-    });
-  }, {rootMargin: "900px 0px"});
-  waiting.slice().forEach(function (div) { watcher.observe(div); });
+  function rest() {
+    if (waiting.length) { draw(waiting[0]); setTimeout(rest, 20); }
+  }
+  window.addEventListener("beforeprint", function () { waiting.slice().forEach(draw); });
+  if ("IntersectionObserver" in window) {
+    var watcher = new IntersectionObserver(function (entries) {
+      entries.forEach(function (entry) {
+        if (entry.isIntersecting) { watcher.unobserve(entry.target); draw(entry.target); }
+      });
+    }, {rootMargin: "300px 0px"});
+    waiting.slice().forEach(function (div) { watcher.observe(div); });
+  }
+  setTimeout(rest, 400);
 }
