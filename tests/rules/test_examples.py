@@ -139,7 +139,7 @@ def test_thirds_against_the_lists_of_triples():
         set(examples.thirds(masks, "size")) == size == {(12, 1 << 3), (15, 1 << 9), (16, 1 << 1)}
     )
     assert set(examples.thirds(masks, "number")) == number
-    assert examples.thirds(masks, "colour") == [(20, 1 << 8)]
+    assert examples.thirds(masks, "colour") == [(20, 1 << 8), (26, 1 << 0)]
     masks[:2, 3] = 0b11, 0b110
     assert examples.thirds(masks, "colour") == [(27, 0b101), (28, 0b111), (29, 0b10)]
     masks[:2, 3] = 0b11, 0b1100

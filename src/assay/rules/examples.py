@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.rules import bits, checker, completion, draw, genraven, memorisation, shares
+from assay.rules import bits, checker, completion, draw, genraven, memorisation, mini, shares
 from assay.rules.canvas import Box, Canvas, Style
 
 KIND = "rules.examples"
@@ -367,15 +367,9 @@ def overlap_rows(config: Mapping[str, Any]) -> Rows:
 def mini_rows(config: Mapping[str, Any]) -> tuple[Rows, dict[str, np.ndarray]]:
     """Occupancy images of the rules of genraven-mini: uint8 (rules, images, 9, 9)."""
     found, drawn = [], []
-    for i, rule in enumerate(genraven.MINI.rules):
-        x, _ = genraven.generate(config["mini"], (rule,), config["seed"])
-        drawn.append(_occupancy(x))
-        held_out = rule in genraven.MINI.held_out
+    for i, rule in enumerate(mini.RULES):
+        drawn.append(mini.generate(config["mini"], (rule,), config["seed"])[0])
+        held_out = rule in mini.HELD_OUT
         row = {"key": f"mini-{rule}", "part": "mini", "rule": rule, "index": i}
         found.append({**row, "name": genraven.RULES[rule].name, "held_out": held_out})
     return found, {"images": np.stack(drawn)}
-
-
-def _occupancy(x: np.ndarray) -> np.ndarray:
-    cells = (x[..., 0] >= 0).reshape(-1, 3, 3, 3, 3)  # row, panel, y, x
-    return cells.transpose(0, 1, 3, 2, 4).reshape(-1, 9, 9).astype(np.uint8)

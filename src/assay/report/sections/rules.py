@@ -140,8 +140,9 @@ def relations(found: Sequence[Row]) -> list[Block]:
 
 
 def _example(row: Row) -> Picture:
-    steps = " ".join(f"Row {i}: {s}." for i, s in enumerate(_texts(row, "rows"), 1))
-    return _drawn(row, _rule(row), f"{row.get('explanation') or ''} {steps} {_checker(row)}")
+    lines = [f"Row {i}: {s}" for i, s in enumerate(_texts(row, "rows"), 1)]
+    said = str(row.get("explanation") or "")
+    return _drawn(row, _signed(row.get("name")), said, *lines, _checker(row))
 
 
 def method(found: Sequence[Row]) -> str:
@@ -159,12 +160,9 @@ def method(found: Sequence[Row]) -> str:
 
 def sample(found: Sequence[Row]) -> list[Block]:
     """The sample, its quantities by row, its fills, and changes that no rule notices."""
-    shown = [
-        _drawn(r, f"The sample: {_signed(r.get('name'))}", _checker(r))
-        for r in _part(found, "sample")
-    ]
+    shown = [_drawn(r, "The sample", _checker(r)) for r in _part(found, "sample")]
     shown += [
-        _drawn(r, str(r.get("title")), f"{r.get('note') or ''} {_checker(r)}")
+        _drawn(r, str(r.get("title")), str(r.get("note") or ""), _checker(r))
         for r in _part(found, "view")
     ]
     caption = (
@@ -193,9 +191,7 @@ def _quantities(found: Sequence[Row]) -> list[Block]:
 
 def _obeys(row: Row) -> Cell:
     obeyed = row.get("obeys")
-    return (
-        Cell(_signed(obeyed), state="inside") if obeyed else Cell("no rule: decoy", None, "middle")
-    )
+    return Cell(_signed(obeyed), state="inside") if obeyed else Cell("decoy", state="middle")
 
 
 def _fills(found: Sequence[Row]) -> list[Block]:
@@ -316,7 +312,7 @@ def _occupancy(row: Row, images: np.ndarray) -> Picture:
     name, note = _signed(row.get("name")), "Held out of training." if row.get("held_out") else ""
     source = blocks.svg_source(occupancy_svg(np.asarray(images[:4]) > 0))
     alt = f"Occupied cells of samples of rule {row.get('rule')}, {name}. {note}"
-    return Picture(source, alt, str(row.get("rule")), name, note)
+    return Picture(source, alt, text.capital(name), f"rule {row.get('rule')}", note)
 
 
 def occupancy_svg(images: np.ndarray, columns: int = 2) -> str:
@@ -348,10 +344,6 @@ def _texts(row: Row, column: str) -> list[str]:
     return [str(v) for v in held] if isinstance(held, list) else []
 
 
-def _rule(row: Row) -> str:
-    return f"{row.get('rule')} · {_signed(row.get('name'))}"
-
-
 def _words(*titles: str) -> list[Cell]:
     """Titles of columns of words."""
     return [Cell(title, state="words") for title in titles]
@@ -363,12 +355,15 @@ def _signed(name: Any) -> str:
 
 
 def _checker(row: Row) -> str:
-    return f"Checker: {_signed(row.get('verdict_note') or 'nothing')}."
+    return f"Checker: {_signed(row.get('verdict') or 'nothing')}"
 
 
-def _drawn(row: Row, title: str, note: str) -> Picture:
+def _drawn(row: Row, title: str, *lines: str) -> Picture:
+    """The row's SVG as an image; lines of words below it."""
+    number = f"rule {row['rule']}" if row.get("rule") is not None else ""
+    alt = f"{title}. {' '.join(lines)}"
     source = blocks.svg_source(str(row.get("svg") or ""))
-    return Picture(source, f"{title}. {note}", title, note=note)
+    return Picture(source, alt, text.capital(title), number, "\n".join(filter(None, lines)))
 
 
 def _lined(row: Row, column: str) -> Cell:
