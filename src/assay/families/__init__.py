@@ -1,0 +1,1 @@
+"""Families: network + corruption = generator, with three verbs: loss, sample, complete."""

@@ -1,0 +1,81 @@
+"""The three verbs of every generator, and how a mask is grouped for them.
+
+    loss(batch, rng) -> (batch,)                what training lowers, one number a sample
+    sample(n, rng, temperature) -> (n, *shape)  n draws from the model
+    complete(context, mask, rng, temperature)   draws of the unknown part given the known part
+
+A family is a network (its argument) and a corruption; data are tensors of the family's own codes
+(set tokens, 81 tokens, images), never panels. Randomness comes from `streams.Streams`: sample i
+uses stream i, so that the same seed gives the same sample whatever the batch around it, and half
+a batch with half the streams has the same losses as those samples in the whole batch.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+
+import torch
+
+from assay.core import tokens
+from assay.families.streams import Streams
+
+Batch = Mapping[str, torch.Tensor]
+"""One sample a line of each tensor: "x" the codes, "label" (n,) rule ids + 1, 0 for none."""
+
+
+class Family(torch.nn.Module, abc.ABC):
+    """A network and a corruption. ``shape`` is that of one sample's codes."""
+
+    shape: tuple[int, ...]
+
+    @abc.abstractmethod
+    def loss(self, batch: Batch, rng: Streams) -> torch.Tensor:
+        """(n,) losses of the samples batch["x"] (n, *shape); sample i draws from stream i."""
+
+    @abc.abstractmethod
+    def sample(self, n: int, rng: Streams, temperature: float = 1.0) -> torch.Tensor:
+        """(n, *shape) draws from the model; temperature 1 is its own law."""
+
+    @abc.abstractmethod
+    def complete(
+        self,
+        context: torch.Tensor,
+        mask: torch.Tensor,
+        rng: Streams,
+        temperature: float = 0.0,
+    ) -> torch.Tensor:
+        """(n, *shape): context with the masked part drawn given the rest, which stays as it is.
+
+        mask: bool, broadcastable to (n, *shape) from the right as each family says, True where
+        unknown; what lies there is never read. ValueError naming the masks that can be completed,
+        where this one cannot.
+        """
+
+    @abc.abstractmethod
+    def evaluations(self, n_unknown: int | None = None) -> int:
+        """Network evaluations for a sample, or for a completion of so many unknown panels."""
+
+    @staticmethod
+    def streams(seed: int) -> Streams:
+        """The streams that `loss`, `sample` and `complete` draw from."""
+        return Streams(seed)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are; the CPU for a family without any."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+
+def check_context(context: torch.Tensor, mask: torch.Tensor, shape: tuple[int, ...]) -> None:
+    """ValueError where context is not (n, *shape), or mask is not bool with n lines."""
+    if context.shape[1:] != shape:
+        raise ValueError(f"context must have shape (n, {shape}), got {tuple(context.shape)}")
+    if mask.dtype != torch.bool or len(mask) != len(context):
+        raise ValueError(
+            f"mask must be bool with {len(context)} lines, True where unknown; "
+            f"got {mask.dtype} {tuple(mask.shape)}"
+        )
+
+
+check_temperature = tokens.check_temperature

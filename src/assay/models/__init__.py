@@ -1,0 +1,1 @@
+"""Networks: they know shapes, and nothing of noise, losses or data."""
