@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OUT ?= out
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo readme test test-slow lint bench clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml constraints-ci.txt tools/guard.py
@@ -21,6 +21,9 @@ OUT ?= out
 
 demo: .venv/installed
 	$(BIN)/assay demo --out $(OUT)/demo
+
+readme: demo
+	$(BIN)/python tools/readme.py $(OUT)/demo
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
