@@ -312,7 +312,7 @@ def _occupancy(row: Row, images: np.ndarray) -> Picture:
     name, note = _signed(row.get("name")), "Held out of training." if row.get("held_out") else ""
     source = blocks.svg_source(occupancy_svg(np.asarray(images[:4]) > 0))
     alt = f"Occupied cells of samples of rule {row.get('rule')}, {name}. {note}"
-    return Picture(source, alt, text.capital(name), f"rule {row.get('rule')}", note)
+    return Picture(source, alt, str(row.get("rule")), name, note)
 
 
 def occupancy_svg(images: np.ndarray, columns: int = 2) -> str:
