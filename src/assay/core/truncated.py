@@ -14,6 +14,7 @@ interval lies in a tail. By reflection let ``a`` be the edge nearer to zero.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,14 +54,8 @@ def moments(a: Array, b: Array, width: Array | None = None) -> Moments:
     near, far = xp.where(mirrored, -b, a), xp.where(mirrored, -a, b)
     capped = xp.clip(width, None, 1e6)  # 0 times an infinite width is no number
     narrow = xp.abs(near) * capped + capped * capped / 2 <= 8
-    zero, one = xp.zeros_like(near), xp.ones_like(near)
-    first = _narrow(xp.where(narrow, near, zero), xp.where(narrow, width, one))
-    # In the branch not taken harmless numbers stand in, so that gradients stay finite.
-    second = _wide(
-        xp.where(narrow, zero, near), xp.where(narrow, 4 * one, far), xp.where(narrow, one, width)
-    )
-    log_p, to_near, to_far, mean, var = (
-        xp.where(narrow, p, q) for p, q in zip(first, second, strict=True)
+    log_p, to_near, to_far, mean, var = _either(
+        narrow, (near, far, width), (_narrow, (0.0, 1.0, 1.0)), (_wide, (0.0, 4.0, 4.0))
     )
     return Moments(
         log_p,
@@ -71,7 +66,33 @@ def moments(a: Array, b: Array, width: Array | None = None) -> Moments:
     )
 
 
-def _narrow(a: Array, width: Array) -> Moments:
+Branch = tuple[Callable[..., tuple[Array, ...]], tuple[float, ...]]
+
+
+def _either(mask: Array, args: tuple[Array, ...], one: Branch, other: Branch) -> tuple[Array, ...]:
+    """one(*args) where mask, other(*args) elsewhere; a branch is a function and harmless numbers.
+
+    numpy: each branch sees its own entries only. torch: both see all, with the harmless numbers
+    in place of entries that are not theirs, so that no device waits and gradients stay finite.
+    """
+    if isinstance(mask, np.ndarray):
+        if mask.all():
+            return one[0](*args)
+        if not mask.any():
+            return other[0](*args)
+        first = one[0](*(x[mask] for x in args))
+        second = other[0](*(x[~mask] for x in args))
+        out = tuple(np.empty(mask.shape, part.dtype) for part in first)
+        for whole, p, q in zip(out, first, second, strict=True):
+            whole[mask], whole[~mask] = p, q
+        return out
+    xp = namespace(mask)
+    first = one[0](*(xp.where(mask, x, v) for x, v in zip(args, one[1], strict=True)))
+    second = other[0](*(xp.where(mask, v, x) for x, v in zip(args, other[1], strict=True)))
+    return tuple(xp.where(mask, p, q) for p, q in zip(first, second, strict=True))
+
+
+def _narrow(a: Array, _: Array, width: Array) -> tuple[Array, ...]:
     xp = namespace(a)
     share = param(_NODES, a)
     t = width[..., None] * share
@@ -81,62 +102,54 @@ def _narrow(a: Array, width: Array) -> Moments:
     high = width * xp.sum(density * (1 - share), axis=-1) / total
     var = xp.sum(density * (t - low[..., None]) ** 2, axis=-1) / total
     log_p = xp.log(total * width) - a * a / 2 - _LOG_SQRT_2PI
-    return Moments(log_p, low, high, a + low, var)
+    return log_p, low, high, a + low, var
 
 
-def _wide(a: Array, b: Array, width: Array) -> Moments:
+def _wide(a: Array, b: Array, width: Array) -> tuple[Array, ...]:
+    return _either(a > 0, (a, b, width), (_tail, (1.0, 5.0, 4.0)), (_middle, (0.0, 4.0, 4.0)))
+
+
+def _tail(a: Array, _: Array, width: Array) -> tuple[Array, ...]:
+    """0 < a. What lies 40 standard deviations beyond a has no mass in float64."""
     xp = namespace(a)
-    positive = a > 0
-    # What lies 40 standard deviations beyond the nearer edge has no mass in float64.
-    cut = xp.where(positive, xp.minimum(width, 40 + xp.zeros_like(a)), xp.zeros_like(a))
-    tail = _tail(xp.where(positive, a, xp.ones_like(a)), xp.where(positive, cut, 4.0 + 0 * cut))
-    middle = _middle(
-        xp.where(positive, xp.zeros_like(a), xp.clip(a, -40, 0)),
-        xp.where(positive, 4.0 + xp.zeros_like(a), xp.clip(b, -1, 40)),
-    )
-    log_p, mean, var = (
-        xp.where(positive, p, q)
-        for p, q in zip((tail[0], a + tail[1], tail[2]), middle, strict=True)
-    )
-    low = xp.where(positive, tail[1], mean - a)
-    return Moments(log_p, low, xp.where(positive, width - tail[1], b - mean), mean, var)
-
-
-def _tail(a: Array, width: Array) -> tuple[Array, Array, Array]:
-    """Log mass, mean - a, variance for 0 < a."""
-    xp = namespace(a)
-    b = a + width
+    cut = xp.clip(width, None, 40.0)
+    b = a + cut
     root = float(np.sqrt(0.5))
-    ratio = xp.exp(-width * (a + b) / 2) * erfcx(b * root) / erfcx(a * root)
+    upper = erfcx(a * root)
+    ratio = xp.exp(-cut * (a + b) / 2) * erfcx(b * root) / upper
     g_a, m2_a = _excess(a)
     g_b, m2_b = _excess(b)
-    low = (g_a - ratio * (width + g_b)) / (1 - ratio)
-    second = (m2_a - ratio * (m2_b + 2 * width * g_b + width * width)) / (1 - ratio)
-    log_upper = xp.log(erfcx(a * root) / 2) - a * a / 2  # torch's log_ndtr loses gradients here
-    return log_upper + xp.log1p(-ratio), low, second - low * low
+    low = (g_a - ratio * (cut + g_b)) / (1 - ratio)
+    second = (m2_a - ratio * (m2_b + 2 * cut * g_b + cut * cut)) / (1 - ratio)
+    log_upper = xp.log(upper / 2) - a * a / 2  # torch's log_ndtr loses gradients here
+    return log_upper + xp.log1p(-ratio), low, width - low, a + low, second - low * low
 
 
-def _middle(a: Array, b: Array) -> tuple[Array, Array, Array]:
-    """Log mass, mean, variance for a <= 0 < b."""
+def _middle(a: Array, b: Array, _: Array) -> tuple[Array, ...]:
+    """a <= 0 < b."""
     xp = namespace(a)
-    outside = ndtr(a) + ndtr(-b)
+    near, far = xp.clip(a, -40.0, 0.0), xp.clip(b, -1.0, 40.0)
+    outside = ndtr(near) + ndtr(-far)
     mass = 1 - outside
-    phi_a, phi_b = (xp.exp(-z * z / 2 - _LOG_SQRT_2PI) for z in (a, b))
+    phi_a, phi_b = (xp.exp(-z * z / 2 - _LOG_SQRT_2PI) for z in (near, far))
     mean = (phi_a - phi_b) / mass
-    var = 1 + (a * phi_a - b * phi_b) / mass - mean * mean
-    return xp.log1p(-outside), mean, var
+    var = 1 + (near * phi_a - far * phi_b) / mass - mean * mean
+    return xp.log1p(-outside), mean - a, b - mean, mean, var
 
 
-def _excess(a: Array) -> tuple[Array, Array]:
+def _excess(a: Array) -> tuple[Array, ...]:
     """h(a) - a and E[(Z-a)^2 | Z > a] for a > 0."""
-    xp = namespace(a)
-    far = a > 10
-    root = float(np.sqrt(0.5))
-    near_a = xp.where(far, xp.ones_like(a), a)
-    g_near = float(np.sqrt(2 / np.pi)) / erfcx(near_a * root) - near_a
-    far_a = xp.where(far, a, 10 * xp.ones_like(a))
-    k = far_a * 0
+    return _either(a > 10, (a,), (_excess_far, (20.0,)), (_excess_near, (1.0,)))
+
+
+def _excess_near(a: Array) -> tuple[Array, Array]:
+    g = float(np.sqrt(2 / np.pi)) / erfcx(a * float(np.sqrt(0.5))) - a
+    return g, 1 - a * g
+
+
+def _excess_far(a: Array) -> tuple[Array, Array]:
+    k = a * 0
     for n in range(_TERMS, 1, -1):
-        k = n / (far_a + k)
-    g_far = 1 / (far_a + k)
-    return xp.where(far, g_far, g_near), xp.where(far, k * g_far, 1 - near_a * g_near)
+        k = n / (a + k)
+    g = 1 / (a + k)
+    return g, k * g

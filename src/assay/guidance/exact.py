@@ -125,4 +125,5 @@ def _odds(target: Target, law: Distribution1D) -> dict[str, Any]:
     if len(law.atoms):
         return {"class_odds": None, "class_odds_reason": "atoms"}
     x = np.asarray(law.map(_NODES))
-    return columns.odds_columns(float(_WEIGHTS @ target.log_odds(x[:, None])))
+    odds = target.log_odds(x[:, None])
+    return columns.odds_columns(float(_WEIGHTS @ odds) if np.all(np.isfinite(odds)) else np.inf)
