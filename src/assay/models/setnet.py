@@ -18,6 +18,8 @@ empty, none with more values than the panel has objects.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -47,6 +49,8 @@ def barred(width: int, most: int) -> torch.Tensor:
 class Embed(nn.Module):
     """Sets as vectors: linear in bits and size, plus a table."""
 
+    features: torch.Tensor
+
     def __init__(self, width: int, d: int, rng: torch.Generator):
         super().__init__()
         self.register_buffer("features", features(width), persistent=False)
@@ -59,6 +63,9 @@ class Embed(nn.Module):
 
 class Head(nn.Module):
     """log p(set) from a hidden vector: a mixture of softmaxes over the sets that are possible."""
+
+    features: torch.Tensor
+    barred: torch.Tensor
 
     def __init__(self, config: SetNetConfig, unit: int, d: int, rng: torch.Generator):
         super().__init__()
@@ -74,7 +81,7 @@ class Head(nn.Module):
     def _components(self, hidden, number):
         """Logits (m, k, sets) of each component and log weights (m, k)."""
         with torch.autocast(hidden.device.type, enabled=False):  # logits keep single precision
-            raw = F.linear(hidden.float(), self.weight, self.bias)
+            raw = F.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
             raw = raw.view(-1, self.components, self.width + 1)
             logits = raw[..., :-1] @ torch.cat([self.features, self.table], 1).T
         return logits + self.barred[number][:, None], raw[..., -1].log_softmax(-1)
@@ -123,7 +130,7 @@ class SetNet(nn.Module):
         self.panels = Transformer(config.panels, rng) if has_panels else None
         self.tokens = Transformer(config.tokens, rng) if has_tokens else None
         d = (config.tokens if has_tokens else config.panels).width
-        self.sets = nn.ModuleList([Embed(w, d, rng) for w in config.widths])
+        self.sets: Any = nn.ModuleList([Embed(w, d, rng) for w in config.widths])
         self.unit = initial((self.n_units + 1, d), 0.5, rng)  # the last: nothing drawn yet
         self.source, self.target = initial((10, d), 0.5, rng), initial((9, d), 0.5, rng)
         self.rows = initial((7, d), 0.5, rng)  # what places of a row share
@@ -134,7 +141,7 @@ class SetNet(nn.Module):
             self.leave = initial((d, e), e**-0.5, rng)
         if not has_tokens:
             self.chains = nn.ModuleList([Chain(d, rng) for _ in config.widths])
-        self.heads = nn.ModuleList([Head(config, u, d, rng) for u in range(self.n_units)])
+        self.heads: Any = nn.ModuleList([Head(config, u, d, rng) for u in range(self.n_units)])
 
     # ---- all positions at once ---------------------------------------------------------------
 
@@ -157,7 +164,7 @@ class SetNet(nn.Module):
     def _hidden(self, seq, places, label, first, last, state, rng):
         """(n, last - first, U, d): the vectors that predict panels first..last-1."""
         n, t, units = len(seq), last - first, self.n_units
-        answers = None
+        answers: torch.Tensor | None = None
         embedded = [e(seq[..., u]) for u, e in enumerate(self.sets)]  # U times (n, 9, d)
         where = self._where(places, label)[:, first:last]
         if self.panels is not None:

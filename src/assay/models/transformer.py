@@ -83,7 +83,8 @@ class Block(nn.Module):
             cache.keys[layer, :, :, start:stop] = k
             cache.values[layer, :, :, start:stop] = v
             k, v = cache.keys[layer, :, :, :stop], cache.values[layer, :, :, :stop]
-        logits = (q @ k.transpose(-1, -2)).float() * (d // heads) ** -0.5
+        logits = q @ k.transpose(-1, -2)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) * (d // heads) ** -0.5
         weights = torch.softmax(logits if bias is None else logits + bias, -1)
         mixed = (weights.to(v.dtype) @ v).transpose(1, 2).reshape(n, t, d)
         return F.linear(mixed, self.mix)
