@@ -10,7 +10,7 @@ from assay.report.text import number, safe
 
 _ROUND = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4)
 _MOST = 9  # so many weights get a tick each, as far as there is room
-_APART = 0.12  # of the axis, at least, between ticks
+_APART = 0.11  # of the axis, at least, between ticks
 
 
 def axis(title: str, **options: Any) -> dict[str, Any]:
@@ -45,7 +45,8 @@ def of_w(grid: Iterable[float]) -> dict[str, Any]:
         f"<span style='color:#8a94a0'>{number(1 + float(marked[i]))}</span>"
         for i in shown
     ]
-    return axis("w / guidance_scale", tickvals=[at[i] for i in shown], ticktext=labels)
+    ticks = {"tickvals": [at[i] for i in shown], "ticktext": labels}
+    return axis("w / guidance_scale", ticklabeloverflow="allow", **ticks)
 
 
 def places(w: Sequence[float], grid: Iterable[float]) -> list[float]:

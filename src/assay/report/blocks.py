@@ -92,12 +92,26 @@ class Table:
     folded: bool = False
     kind: ClassVar[str] = "table"
 
+    @property
+    def heads(self) -> list[Cell]:
+        """Titles as cells; to the left over columns of words."""
+        columns = list(zip(*self.rows, strict=True)) or [()] * len(self.columns)
+        return [
+            title if isinstance(title, Cell) else Cell(title, state=_side(column))
+            for title, column in zip(self.columns, columns, strict=True)
+        ]
+
     @staticmethod
     def cell(value: Any) -> Cell:
         """How a value is shown: four figures, a dash for what is unknown, text to the left."""
         if isinstance(value, Cell):
             return value
         return Cell(text.number(value), state="words" if isinstance(value, str) else "")
+
+
+def _side(column: Sequence[Any]) -> str:
+    states = {Table.cell(value).state for value in column}
+    return "words" if states == {"words"} else ""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ THEME = {
             "size": 12, "color": INK,
         },
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "colorway": SERIES,
-        "margin": {"l": 8, "r": 12, "t": 10, "b": 8}, "showlegend": False,
+        "margin": {"l": 8, "r": 16, "t": 10, "b": 8}, "showlegend": False,
         "hoverlabel": {"bgcolor": "#ffffff", "bordercolor": "#c4cad1", "font": {"size": 12}},
         "hovermode": "closest", "xaxis": _AXIS, "yaxis": _AXIS,
     }

@@ -7,6 +7,7 @@ every SVG into an image, where scripts do not run. Nothing is loaded from anywhe
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -20,17 +21,21 @@ from assay.runs import write_aside
 
 def render(title: str, lead: str, sections: Sequence[Section], env: dict[str, Any]) -> str:
     """The page as HTML text."""
-    import jinja2
-
-    engine = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template), autoescape=True,
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     galleries = [b for s in sections for b in s.blocks if isinstance(b, blocks.Gallery)]
     drawn = any(item.kind == "figure" for gallery in galleries for item in gallery.items)
-    return engine.get_template("page.html").render(
+    return _engine().get_template("page.html").render(
         title=title, lead=lead, sections=_distinct(sections), made_with=_made_with(env),
         theme=blocks.script_json(THEME), plotly=_plotly() if drawn else "",
+    )  # fmt: skip
+
+
+@functools.cache
+def _engine() -> Any:
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template), autoescape=True,
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
 
 

@@ -33,7 +33,8 @@ def label(row: Row) -> str:
     stem = re.sub(r"-w[-+0-9.e]+-.*$", "", str(row.get("key")))
     law = str(row.get("law") or "law")
     found = stem.removeprefix(f"{row.get('target')}-")
-    return ", ".join(filter(None, [found if found.startswith(law) else law, row.get("solver")]))
+    solver = row.get("solver")
+    return ", ".join([found if found.startswith(law) else law, *([str(solver)] if solver else [])])
 
 
 def groups(found: Sequence[Row]) -> dict[str, list[Row]]:

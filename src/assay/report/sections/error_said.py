@@ -63,7 +63,7 @@ def breaking(found: Sequence[Row]) -> str:
         f"{rows.share(worst, AFTER)} of the samples off the class, final denoise included "
         f"({_how(worst)})"
     )
-    return words + (f"; {text.listed(spared)} never did." if spared else ".")
+    return words + (f"; {text.listed(spared)} did at no size measured." if spared else ".")
 
 
 def _smallest(found: Sequence[Row]) -> float:
@@ -95,7 +95,7 @@ def artefact(found: Sequence[Row]) -> str:
     if not seen:
         return ""
     most = max(r[BEFORE] for r in seen)
-    row = min((r for r in seen if r[BEFORE] > most / 2), key=lambda r: (r["size"], r["w"]))
+    row = min((r for r in seen if r[BEFORE] > most / 2), key=lambda r: (r["size"], -r[BEFORE]))
     amount = f" ({row.get('amount_name') or 'amount'} {text.number(row.get('amount'), 3)})"
     return (
         f"{_target(row)}, {named(str(row.get('error')))}{amount}: at {text.weight(row['w'])} "

@@ -233,7 +233,7 @@ def _column(of_law: dict[str, Row], names: Sequence[str], measure: str) -> list[
         return [Cell(text.number(v, 3)) for v in values]
     before = [rows.value(of_law.get(name, {}), "off_support") for name in names]
     return [
-        percent(v) if b is None else Cell(f"{text.percent(v)} ({text.percent(b)})")
+        percent(v) if b in (None, v) else Cell(f"{text.percent(v)} ({text.percent(b)})")
         for v, b in zip(values, before, strict=True)
     ]
 

@@ -61,7 +61,7 @@ def _off(row: Row) -> str:
 
 def artefact(name: str, found: Sequence[Row]) -> str:
     """What only stopping before the data made look off the class."""
-    seen = [r for r in found if verdict.state(r, None) == "artefact"]
+    seen = [r for r in rows.by_w(found) if verdict.state(r, None) == "artefact"]
     if not seen:
         return ""
     row = max(seen, key=lambda r: r["off_support"])
