@@ -13,7 +13,8 @@ from assay.guidance.targets import Target
 from assay.guidance.tilted import tilted
 from assay.runs import Made
 
-_N_GRID = 400  # abscissae of a density
+_N_GRID = 200  # even abscissae of a density, beside the quantiles
+_LEVELS = np.linspace(1e-4, 1 - 1e-4, 201)
 _N_LEVELS = 4001
 _FAR = 1e-12  # tail mass beyond which no boundary of the region is looked for
 _NODES = np.linspace(-8.5, 8.5, 171)  # trapezoid for smooth functions of u: below 1e-12
@@ -27,6 +28,7 @@ def exact_row(target: Target, pushed: Pushforward) -> Made:
     """
     tilt, reason = _tilt(target, pushed.w)
     off = off_support(target, pushed)
+    quantiles = np.asarray(pushed.quantile(_LEVELS))  # one integration for all of them
     row = {
         "target": target.name,
         "law": "constant",
@@ -39,7 +41,7 @@ def exact_row(target: Target, pushed: Pushforward) -> Made:
         "coordinate": "x",
         "mean": pushed.mean(),
         "sd": pushed.sd(),
-        "median": pushed.quantile(0.5),
+        "median": float(quantiles[len(_LEVELS) // 2]),
         "entropy": None if len(pushed.atoms) else pushed.entropy(),
         "distance": "W1",
         "w1_to_cond": pushed.w1_to_cond(),
@@ -52,7 +54,8 @@ def exact_row(target: Target, pushed: Pushforward) -> Made:
         **_odds(target, pushed),
         "nfe": pushed.nfe,
     }
-    return row, {"density": densities(pushed, tilt, distribution.conditional(target))}
+    cond = distribution.conditional(target)
+    return row, {"density": densities(pushed, quantiles, tilt, cond)}
 
 
 def off_support(target: Target, law: Distribution1D) -> float:
@@ -89,17 +92,21 @@ def _boundaries(target: Target, low: float, high: float) -> tuple[np.ndarray, np
 
 
 def densities(
-    law: Distribution1D, tilt: Distribution1D | None, cond: Distribution1D
+    law: Distribution1D,
+    quantiles: np.ndarray,
+    tilt: Distribution1D | None,
+    cond: Distribution1D,
 ) -> np.ndarray:
-    """(4, m): x over what any of the three holds, and their densities."""
-    known = [d for d in (law, tilt, cond) if d is not None]
-    tail = 1e-4
-    low = min(d.quantile(tail) for d in known)
-    high = max(d.quantile(1 - tail) for d in known)
+    """(4, m): x over what any of the three holds, and their densities.
+
+    quantiles: of the law at _LEVELS; x is even, and finer where the law is, since near an edge
+    its density may be very steep.
+    """
+    ends = [np.asarray(d.quantile(_LEVELS[[0, -1]])) for d in (tilt, cond) if d is not None]
+    low, high = (extreme([e[i] for e in ends] + [quantiles[i]]) for i, extreme in
+                 ((0, min), (-1, max)))  # fmt: skip
     room = 0.04 * (high - low)
-    # even in x, and finer where the guided law is: near an edge it may be very steep
-    spread = law.quantile(np.linspace(tail, 1 - tail, _N_GRID // 2))
-    x = np.sort(np.concatenate([np.linspace(low - room, high + room, _N_GRID // 2), spread]))
+    x = np.sort(np.concatenate([np.linspace(low - room, high + room, _N_GRID), quantiles]))
     return np.stack([x, *(_pdf(d, x) for d in (law, tilt, cond))])
 
 
