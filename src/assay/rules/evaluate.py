@@ -9,9 +9,9 @@
     any_panel      each of the nine panels in turn
 
 C3 = (row 1 obeys a rule) x (row 2 then shares one with it) x (row 3 then shares one with both):
-the stages `row1`, `row2`, `row3`. Implied completion is C3 / (C3 + C2/3), what the model's own joint
-says of its completion (its C2 counts samples with no rule in all three rows). Shares have 95 %
-intervals, Wilson's (`shares`), as NAME_low and NAME_high, and their number of trials as NAME_n.
+the stages `row1`, `row2`, `row3`. Implied completion is C3 / (C3 + C2/3), what the model's own
+joint says of its completion; its C2 leaves out samples with a rule in all three rows. Shares have
+95 % intervals, Wilson's (`shares`), as NAME_low and NAME_high, and their trials as NAME_n.
 
 A generator is anything with ``sample(n, seed, temperature)`` and ``complete(panels, mask, seed,
 temperature)`` on int8 panels; `rules.generator.Generator` is one.

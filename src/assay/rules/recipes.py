@@ -161,8 +161,8 @@ def settoken(preset: str = "small") -> Recipe:
         preset=preset,
         family="settoken",
         binding="positions" if preset == "tiny" else "sets",
-        network=network.model_dump(),
-        options=options.model_dump(),
+        network=network.model_dump(mode="json"),
+        options=options.model_dump(mode="json"),
         data=data,
         fit=fit,
     )
