@@ -3,7 +3,15 @@
 import pytest
 
 from assay.report import pages, summary
-from assay.report.sections import curves, error_said, sentences
+from assay.report.sections import (
+    curves,
+    digits,
+    dynamics,
+    error_said,
+    samplers,
+    sentences,
+    sweep,
+)
 
 
 @pytest.fixture
@@ -42,13 +50,36 @@ def test_sweep_says_how_far_guidance_is_from_the_tilt(told):
 
 def test_sampled_distances_stand_beside_their_floor(told):
     (said,) = told("digits")[sentences.MISSES]
-    assert "sliced W1 distance 0.25, against 0.25 at w = 0 (guidance_scale 1)" in said
+    assert "sliced W1 distance 0.25, against 0.05 at w = 0 (guidance_scale 1)" in said
     assert "(n = 400)" in said
 
 
-def test_digits_drift_beside_training_images_and_w_0(told):
-    from assay.report.sections import digits
+def test_claims_follow_the_rows(kinds, write_run, tmp_path):
+    config, rows, _ = kinds["digits"]
+    same = [r | {"coverage": 0.8, "w1_to_tilted": 0.05} for r in rows]
+    claims = [f.claim for f in digits.findings(write_run(tmp_path / "digits", config, same))]
+    assert claims == [sentences.INSIDE, digits.NEUTRAL]
+    config, rows, _ = kinds["sweep"]
+    tilted = [r | {"w1_to_tilted": 1e-13} for r in rows]
+    found = sweep.findings(write_run(tmp_path / "sweep", config, tilted))
+    assert sentences.MISSES not in {f.claim for f in found}
+    config, rows, _ = kinds["dynamics"]
+    short = [r | {"overshoot": -0.1 if r["overshoot"] else None} for r in rows]
+    (finding,) = dynamics.findings(write_run(tmp_path / "dynamics", config, short))
+    assert finding.claim == dynamics.NEUTRAL
 
+
+def test_a_share_that_n_cannot_decide_is_called_so(kinds, write_run, tmp_path):
+    config, rows, _ = kinds["digits"]
+    unsure = [r | {"off_support_denoised": 0.0, "off_support_denoised_low": 0.0} for r in rows]
+    unsure[-1] |= {"off_support_denoised": 0.012}
+    run = write_run(tmp_path / "run", config, unsure)
+    (said,) = next(f.sentences for f in digits.findings(run) if f.claim == sentences.INSIDE)
+    assert "inside up to w = 3 (guidance_scale 4), 0 % (95 % interval 0 % to 6 %, n = 400)" in said
+    assert "; undecided at w = 7 (guidance_scale 8), 1.2 %" in said
+
+
+def test_digits_drift_beside_training_images_and_w_0(told):
     drift, diversity, exact = told("digits")[digits.CLAIM]
     assert drift == (
         "Median distance to the nearest held-out image: 3.2 at w = 7 (guidance_scale 8), against "
@@ -56,7 +87,7 @@ def test_digits_drift_beside_training_images_and_w_0(told):
         "images)."
     )
     assert "Samples cover 20.0 % of the held-out images at w = 7" in diversity
-    assert "falls from 3.5 to 2" in diversity
+    assert "goes from 3.5 to 2" in diversity
     assert exact == digits.EXACT_FOR
     assert "exact for the mixture of Gaussians fitted" in exact
 
@@ -64,7 +95,7 @@ def test_digits_drift_beside_training_images_and_w_0(told):
 def test_dynamics_say_overshoot_and_the_last_monotone_w(told):
     (sentences_,) = told("dynamics").values()
     assert len(sentences_) == 3
-    gaussians, over, last = sentences_
+    over, gaussians, last = sentences_
     assert "stays monotone between σ = 80 and 0.002 at every w measured, up to w = 7" in gaussians
     assert "goes 1.25 beyond the far edge 2" in over
     assert "50.0 % of the paths leave the class and return (exact)" in over
@@ -81,7 +112,7 @@ def test_rates_give_constants_with_intervals(told):
 
 def test_errors_say_what_leaves_what_is_amplified_and_what_is_repaired(told):
     found = told("error")
-    breaking, amplified = found[error_said.CLAIM]
+    (breaking,), (amplified,) = found[error_said.CLAIM], found[error_said.AMPLIFIED]
     assert (
         "at w = 3 (guidance_scale 4): an error of size 0.01 (constant bias) puts 6 %" in breaking
     )
@@ -97,8 +128,6 @@ def test_errors_say_what_leaves_what_is_amplified_and_what_is_repaired(told):
 
 
 def test_samplers_miss_or_reach_by_standard_errors(told, kinds, write_run, tmp_path):
-    from assay.report.sections import samplers
-
     missing, reaching = told("samplers")[samplers.REACH]
     assert "guided ODE 2.3 ± 0.039 (40 standard errors off)" in missing
     assert "guided SDE 1.9 ± 0.039 (20 standard errors off)" in missing

@@ -13,6 +13,7 @@ from assay.guidance import (
     targets,
 )
 from assay.report import pages
+from assay.report.sections import error_said, sentences
 from assay.runs import Run
 
 
@@ -95,8 +96,7 @@ def test_page_draws_errors(tmp_path):
         "Amplification as the solver leaves them", "After one final denoise",
     ]  # fmt: skip
     claims = [f.claim for f in pages._module(run).findings(run)]
-    assert claims == ["A slightly wrong score drives strong guidance off the data",
-                      "What was an artefact"]  # fmt: skip
+    assert claims == [error_said.CLAIM, error_said.AMPLIFIED, sentences.ARTEFACT]
 
 
 def test_page_draws_samplers(tmp_path):

@@ -29,9 +29,10 @@ LEGEND = (
 
 def state(row: Row, plain: Row | None) -> str:
     """The verdict on a row; plain: the row of w = 0 beside it. Empty where nothing is known."""
-    low, high = _ends(row, "off_support_denoised") or _ends(row, "off_support") or (None, None)
-    if low is None or high is None:
+    ends = _ends(row, column(row))
+    if ends is None:
         return ""
+    low, high = ends
     if low > LIMIT:
         return "outside"
     if high > LIMIT:
@@ -43,9 +44,15 @@ def state(row: Row, plain: Row | None) -> str:
     return "narrow" if left is not None and left < KEPT else "inside"
 
 
-def is_inside(row: Row, plain: Row | None = None) -> bool:
-    """Whether the samples lie inside after the final denoise, however narrow."""
-    return state(row, plain) in ("inside", "narrow", "artefact")
+def column(row: Row) -> str:
+    """The column that counts: after the final denoise, where that was measured."""
+    denoised = rows.value(row, "off_support_denoised") is not None
+    return "off_support_denoised" if denoised else "off_support"
+
+
+def off(row: Row) -> float | None:
+    """The share off the class that counts."""
+    return rows.value(row, column(row))
 
 
 def spread(row: Row) -> float | None:
@@ -65,11 +72,10 @@ def cell(row: Row, plain: Row | None) -> Cell:
     found = state(row, plain)
     if not found:
         return Cell(text.UNKNOWN)
-    after = rows.value(row, "off_support_denoised")
-    before = rows.value(row, "off_support")
-    shown = f"{text.percent(before if after is None else after)} off"
+    shown = f"{text.percent(off(row))} off"
     if found == "artefact":
-        return Cell(shown, state=found, detail=f"{text.percent(before)} before denoise")
+        before = text.percent(rows.value(row, "off_support"))
+        return Cell(shown, state=found, detail=f"{before} before denoise")
     left = kept(row, plain)
     word = "spread" if rows.value(row, "coverage") is None else "coverage"
     return Cell(shown, state=found, detail="" if left is None else f"{word} {text.ratio(left)}")
@@ -80,9 +86,9 @@ def worst(found: Sequence[Row]) -> Row:
     return max(found, key=lambda row: rows.value(row, "off_support_denoised") or 0.0)
 
 
-def _ends(row: Row, column: str) -> tuple[float, float] | None:
-    centre = rows.value(row, column)
+def _ends(row: Row, name: str) -> tuple[float, float] | None:
+    centre = rows.value(row, name)
     if centre is None:
         return None
-    low, high = (rows.value(row, f"{column}_{end}") for end in ("low", "high"))
+    low, high = (rows.value(row, f"{name}_{end}") for end in ("low", "high"))
     return (centre if low is None else low, centre if high is None else high)

@@ -22,6 +22,7 @@ from assay.report.sections import bands, curves
 from assay.runs import Run
 
 CLAIM = "On the way, strong guidance overshoots the class and comes back"
+NEUTRAL = "How trajectories travel"
 COLUMNS = {
     "w": "w", "guidance_scale": "guidance_scale", "far_edge": "far edge",
     "peak": "peak of the mean", "peak_sigma": "σ at the peak",
@@ -65,10 +66,12 @@ def anchor(run: Run) -> str:
 
 def findings(run: Run) -> list[Finding]:
     """The largest overshoot of every bounded class, and the last monotone w."""
-    told = []
-    for (name,), found in rows.groups(run.rows, "target").items():
-        told += [s for s in (overshoot(str(name), found), monotone(str(name), found)) if s]
-    return [Finding(CLAIM, told, anchor(run))] if told else []
+    by_target = rows.groups(run.rows, "target").items()
+    over = [overshoot(str(name), found) for (name,), found in by_target]
+    told = [*over, *(monotone(str(name), found) for (name,), found in by_target)]
+    told = [s for s in told if s]
+    claim = CLAIM if any(over) else NEUTRAL
+    return [Finding(claim, told, anchor(run))] if told else []
 
 
 def overshoot(name: str, found: Sequence[Row]) -> str:

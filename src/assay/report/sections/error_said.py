@@ -11,6 +11,7 @@ from assay.report.sections import sentences
 from assay.runs import Run
 
 CLAIM = "A slightly wrong score drives strong guidance off the data"
+AMPLIFIED = "Guidance amplifies errors of the score"
 KINDS = {
     "bias": "constant bias", "field": "smooth random error", "zeroed": "score zeroed far out",
     "precision": "finite precision", "stop": "stopped early",
@@ -36,11 +37,14 @@ def named(kind: str) -> str:
 def findings(run: Run) -> list[Finding]:
     """What each kind of error needs to leave the class, how it is amplified, what is repaired."""
     usable = rows.known(of(run, "error"), "w", "size", AFTER)
-    told = [breaking(found) for found in rows.groups(usable, "target").values()]
-    told = [s for s in (*told, amplified(of(run, "amplification"))) if s]
-    repaired = artefact(of(run, "error"))
-    found = [Finding(CLAIM, told, anchor(run))] if told else []
-    return [*found, *([Finding(sentences.ARTEFACT, [repaired], anchor(run))] if repaired else [])]
+    broken = [breaking(found) for found in rows.groups(usable, "target").values()]
+    told = (
+        (CLAIM, broken),
+        (AMPLIFIED, [amplified(of(run, "amplification"))]),
+        (sentences.ARTEFACT, [artefact(of(run, "error"))]),
+    )
+    found = [(claim, [s for s in words if s]) for claim, words in told]
+    return [Finding(claim, words, anchor(run)) for claim, words in found if words]
 
 
 def breaking(found: Sequence[Row]) -> str:
@@ -77,10 +81,10 @@ def amplified(found: Sequence[Row]) -> str:
         return ""
     last = max(grown, key=lambda r: r["amplification"])
     first = next(r for r in grown if _same(r) == _same(last))
-    if first["w"] == last["w"]:
+    if first["w"] == last["w"] or last["amplification"] <= first["amplification"]:
         return ""
     return (
-        f"Guidance amplifies errors. {_target(last)}, {named(str(last.get('error')))}: a unit of "
+        f"{_target(last)}, {named(str(last.get('error')))}: a unit of "
         f"error moves a sample by {text.number(last['amplification'], 3)} at "
         f"{text.weight(last['w'])}, by {text.number(first['amplification'], 3)} at "
         f"{text.weight(first['w'])} ({_how(last)})."

@@ -135,7 +135,8 @@ def scatter(found: Sequence[Row]) -> Figure | None:
         domain=[0, 1 - _LABEL_ROOM],
     )
     y = axes.axis("standard deviation that is left", range=[0, top])
-    traces = [*leaders, *(_dot(r, column) for r in usable), *level]
+    above = sorted(usable, key=lambda r: str(r.get("law")) in COLORS)  # never hidden by others
+    traces = [*leaders, *(_dot(r, column) for r in above), *level]
     return fig.figure(traces, x, y, _place(usable[0]), height=330, annotations=names)
 
 

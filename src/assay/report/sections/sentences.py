@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from assay.report import rows, text, verdict
 from assay.report.rows import Row
 
 INSIDE = "How hard may it be guided?"
 ARTEFACT = "What was an artefact"
 MISSES = "Guidance does not sample the tilted distribution"
+_NOTHING, _FLOORS = 1e-6, 2.0  # distances that count: exact ones, multiples of that at w = 0
 
 
 def region(found: Sequence[Row]) -> str:
@@ -23,17 +26,19 @@ def inside(name: str, found: Sequence[Row]) -> str:
     measured = [r for r in rows.by_w(found) if r["w"] >= 0 and verdict.state(r, None)]
     if not measured:
         return ""
-    out = [r for r in measured if verdict.state(r, None) == "outside"]
-    held = [r for r in measured if not out or r["w"] < out[0]["w"]]
+    beyond = [r for r in measured if (verdict.off(r) or 0.0) > verdict.LIMIT]
+    held = [r for r in measured if not beyond or r["w"] < beyond[0]["w"]]
     where = region(measured)
     if not held:
-        row = out[0]
-        return f"{name}: outside from {text.weight(row['w'])} on, {_off(row)} outside {where}."
+        row = beyond[0]
+        return f"{name}: not inside at {text.weight(row['w'])}, {_off(row)} outside {where}."
     last = held[-1]
-    said = f"{name}: inside up to {text.weight(last['w'])}, {_off(last)} outside {where}"
-    if out:
-        said += f"; no longer at {text.weight(out[0]['w'])}, {_off(out[0])}"
-    return said + "." + _narrowing(measured, rows.at(measured, 0.0))
+    words = f"{name}: inside up to {text.weight(last['w'])}, {_off(last)} outside {where}"
+    if beyond:
+        first = beyond[0]
+        sure = "no longer" if verdict.state(first, None) == "outside" else "undecided"
+        words += f"; {sure} at {text.weight(first['w'])}, {_off(first)}"
+    return words + "." + _narrowing(measured, rows.at(measured, 0.0))
 
 
 def _narrowing(measured: Sequence[Row], plain: Row | None) -> str:
@@ -52,9 +57,7 @@ def _narrowing(measured: Sequence[Row], plain: Row | None) -> str:
 
 
 def _off(row: Row) -> str:
-    column = (
-        "off_support_denoised" if row.get("off_support_denoised") is not None else "off_support"
-    )
+    column = verdict.column(row)
     exact = " (exact)" if row.get("n") is None else ""
     return rows.share(row, column) + exact
 
@@ -76,7 +79,11 @@ def artefact(name: str, found: Sequence[Row]) -> str:
 
 
 def misses(name: str, found: Sequence[Row]) -> str:
-    """How far guided samples are from the tilt, at the largest w where both are known."""
+    """How far guided samples are from the tilt, at the largest w where both are known.
+
+    Empty where they are not: exact distances of 0, sampled ones near those of w = 0, where guided
+    and tilted samples have one law.
+    """
     known = rows.by_w(rows.known(found, "w1_to_tilted"))
     if not known or known[-1]["w"] <= 0:
         return ""
@@ -84,6 +91,9 @@ def misses(name: str, found: Sequence[Row]) -> str:
     measure = str(row.get("distance") or "W1").split(",")[0]
     apart = f"{measure} distance {text.number(row['w1_to_tilted'], 3)}"
     n = rows.value(row, "n")
+    least = _NOTHING if n is None else _FLOORS * floor["w1_to_tilted"] if floor else np.inf
+    if row["w1_to_tilted"] <= least:
+        return ""
     if n is not None and floor:
         zero = f"{text.number(floor['w1_to_tilted'], 2)} at {text.weight(0.0)}"
         apart += f", against {zero} where both are the same"
