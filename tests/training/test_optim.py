@@ -34,9 +34,9 @@ def test_orthogonal_keeps_singular_vectors_and_levels_values(shape):
     values = inner.diagonal()
     well = s > 0.05 * s[0]  # values far below the largest need more than five steps
     assert ((values[well] > 0.5) & (values[well] < 1.3)).all()
-    torch.testing.assert_close(
-        inner - torch.diag(values), torch.zeros_like(inner), atol=1e-3, rtol=0
-    )
+    assert (inner - torch.diag(values)).abs().max() < 1e-3
+    rough = optim.orthogonal(matrix, bf16=True).float()
+    assert (rough - optim.orthogonal(matrix)).norm() < 0.05 * rough.norm()
 
 
 def test_muon_against_torch():
@@ -48,7 +48,7 @@ def test_muon_against_torch():
     start = [torch.randn(s, generator=rng) for s in ((16, 16), (24, 8), (8, 24))]
     ours = [torch.nn.Parameter(p.clone()) for p in start]
     theirs = [torch.nn.Parameter(p.clone()) for p in start]
-    one = optim.Muon(ours, 0.02, 0.95, 0.1)
+    one = optim.Muon(ours, 0.02, 0.95, 0.1, bf16=True)
     two = peer_class(theirs, lr=0.02, momentum=0.95, weight_decay=0.1)
     for _ in range(10):
         for a, b in zip(ours, theirs, strict=True):

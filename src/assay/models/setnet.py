@@ -10,10 +10,10 @@ heads:
     chain    nine panel tokens; then one MLP a set, told the trunk's answer and the panel's sets so
              far (it sees earlier panels only through that answer)
 
-Inputs are told which place they hold and which place comes next (Pannatier et al. 2024, "sigma-
-GPTs", arXiv 2404.09562). Sets are read as their bits, their size and a table: a structural prior,
-as the encoding is. Of the law of a set, only sets that a panel can hold have probability: none
-empty, none with more values than the panel has objects.
+Every input is told place and kind of the set that it reads and of the set that comes next
+(Pannatier et al. 2024, "sigma-GPTs", arXiv 2404.09562). Sets are read as their bits, their size
+and a table: a structural prior, as the encoding is. Of the law of a set, only sets that a panel
+can hold have probability: none empty, none with more values than the panel has objects.
 """
 
 from __future__ import annotations
@@ -131,9 +131,9 @@ class SetNet(nn.Module):
         self.tokens = Transformer(config.tokens, rng) if has_tokens else None
         d = (config.tokens if has_tokens else config.panels).width
         self.sets: Any = nn.ModuleList([Embed(w, d, rng) for w in config.widths])
-        self.unit = initial((self.n_units + 1, d), 0.5, rng)  # the last: nothing drawn yet
+        self.unit = initial((2 * self.n_units, d), 0.5, rng)  # of the set read, of the set next
         self.source, self.target = initial((10, d), 0.5, rng), initial((9, d), 0.5, rng)
-        self.rows = initial((7, d), 0.5, rng)  # what places of a row share
+        self.rows, self.columns = initial((6, d), 0.5, rng), initial((6, d), 0.5, rng)
         self.label = initial((config.n_labels + 1, d), 0.02, rng)
         if has_panels:
             e = config.panels.width
@@ -166,44 +166,60 @@ class SetNet(nn.Module):
         n, t, units = len(seq), last - first, self.n_units
         answers: torch.Tensor | None = None
         embedded = [e(seq[..., u]) for u, e in enumerate(self.sets)]  # U times (n, 9, d)
-        where = self._where(places, label)[:, first:last]
         if self.panels is not None:
-            x = self._panel_inputs(embedded, first, last) + where
+            x = self._panel_inputs(embedded, first, last) + self._led(places, label, first, last)
             cache = state.panels if state else None
             answers = F.linear(self.panels(F.linear(x, self.enter), cache, rng), self.leave)
+        told = self._told(places, label, first, last)
         if self.tokens is None:
-            return self._chained(embedded, answers, where, first, last)
-        x = self._token_inputs(embedded, first, last) + where[:, :, None]
+            return self._chained(embedded, answers, told, first, last)
+        x = self._token_inputs(embedded, first, last) + told
         if answers is not None:
             x = x + answers[:, :, None]
         cache = state.tokens if state else None
         return self.tokens(x.reshape(n, t * units, -1), cache, rng).view(n, t, units, -1)
 
-    def _where(self, places, label):
-        """(n, 9, d): the place held by each panel's predecessor and its own, and the label."""
-        before = F.pad(places[:, :-1] + 1, (1, 0))
-        row_before = F.pad(places[:, :-1] // 3 + 1, (1, 0))
-        told = self.source[before] + self.target[places]
-        told = told + self.rows[row_before] + self.rows[4 + places // 3]
+    def _tables(self):
+        """Vectors (10, d) of a place read from (the first: none) and (9, d) of one drawn next."""
+        read, drawn = ((self.rows[i : i + 3, None] + self.columns[i : i + 3]) for i in (0, 3))
+        return self.source + F.pad(read.flatten(0, 1), (0, 0, 1, 0)), self.target + drawn.flatten(
+            0, 1
+        )
+
+    def _led(self, places, label, first, last):
+        """(n, t, d): the place of each panel's predecessor and its own, and the label."""
+        source, target = self._tables()
+        before = F.pad(places + 1, (1, 0))[:, first:last]
+        return source[before] + target[places[:, first:last]] + self._labelled(places, label)
+
+    def _told(self, places, label, first, last):
+        """(n, t, U, d): place and kind of the set that each token reads and of the one next."""
+        source, target = self._tables()
+        own = source[places[:, first:last] + 1]
+        before = source[F.pad(places + 1, (1, 0))[:, first:last]]
+        read = torch.stack([before] + [own] * (self.n_units - 1), 2)
+        ahead = target[places[:, first:last]] + self._labelled(places, label)
+        return read + ahead[:, :, None] + self.unit[: self.n_units] + self.unit[self.n_units :]
+
+    def _labelled(self, places, label):
         label = torch.zeros_like(places[:, 0]) if label is None else label
-        return told + self.label[label][:, None]
+        return self.label[label][:, None]
 
     def _panel_inputs(self, embedded, first, last):
         """The panel before each of first..last-1, its sets summed; nothing before the first."""
-        whole = torch.stack(embedded).sum(0)
-        return F.pad(whole, (0, 0, 1, 0))[:, first:last] + self.unit[-1]
+        return F.pad(torch.stack(embedded).sum(0), (0, 0, 1, 0))[:, first:last]
 
     def _token_inputs(self, embedded, first, last):
-        """(n, t, U, d): the set before each one, told whose turn is next."""
+        """(n, t, U, d): the set before each one; nothing before the first."""
         flat = torch.stack(embedded, 2).flatten(1, 2)
         start, stop = first * self.n_units, last * self.n_units
         shifted = F.pad(flat, (0, 0, 1, 0))[:, start:stop]
-        return shifted.unflatten(1, (-1, self.n_units)) + self.unit[: self.n_units]
+        return shifted.unflatten(1, (-1, self.n_units))
 
-    def _chained(self, embedded, answers, where, first, last):
-        so_far, out = answers + where, []
+    def _chained(self, embedded, answers, told, first, last):
+        so_far, out = answers, []
         for unit, chain in enumerate(self.chains):
-            out.append(chain(so_far + self.unit[unit]))
+            out.append(chain(so_far + told[:, :, unit]))
             so_far = so_far + embedded[unit][:, first:last]
         return torch.stack(out, 2)
 
@@ -225,26 +241,26 @@ class SetNet(nn.Module):
         Calls go through panels and units in turn, after `begin` or `skip`; what seq holds from
         this set on is not read.
         """
-        where = self._where(places, label)[:, panel]
         if unit == 0 and self.panels is not None:
-            before = sum(e(seq[:, panel - 1, u]) for u, e in enumerate(self.sets)) if panel else 0
-            x = F.linear((before + self.unit[-1] + where)[:, None], self.enter)
-            state.answer = F.linear(self.panels(x, state.panels)[:, 0], self.leave)
-        hidden = self._step_hidden(state, seq, where, panel, unit)
+            x = self._led(places, label, panel, panel + 1)[:, 0]
+            if panel:
+                x = x + sum(e(seq[:, panel - 1, u]) for u, e in enumerate(self.sets))
+            x = self.panels(F.linear(x[:, None], self.enter), state.panels)[:, 0]
+            state.answer = F.linear(x, self.leave)
+        told = self._told(places, label, panel, panel + 1)[:, 0, unit]
+        hidden = self._step_hidden(state, seq, told, panel, unit)
         number = popcount(seq[:, panel, 0])
         most = torch.full_like(number, self.config.widths[0]) if unit == 0 else number
         return self.heads[unit](hidden, most)
 
-    def _step_hidden(self, state, seq, where, panel, unit):
+    def _step_hidden(self, state, seq, told, panel, unit):
+        x = told if state.answer is None else told + state.answer
         if self.tokens is None:
             parts = [self.sets[u](seq[:, panel, u]) for u in range(unit)]
-            return self.chains[unit](state.answer + where + sum(parts) + self.unit[unit])
+            return self.chains[unit](x + sum(parts))
         at = panel * self.n_units + unit - 1  # the set before this one
-        x = where + self.unit[unit]
         if at >= 0:
             x = x + self.sets[at % self.n_units](seq.flatten(1)[:, at])
-        if state.answer is not None:
-            x = x + state.answer
         return self.tokens(x[:, None], state.tokens)[:, 0]
 
 

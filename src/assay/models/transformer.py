@@ -35,8 +35,8 @@ class Norm(nn.Module):
         super().__init__()
         self.gain = nn.Parameter(torch.ones(width))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.layer_norm(x, x.shape[-1:], self.gain.to(x.dtype))
+    def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        return F.layer_norm(x, x.shape[-1:], (self.gain * scale).to(x.dtype))
 
 
 def dropout(x: torch.Tensor, p: float, rng: torch.Generator | None) -> torch.Tensor:
@@ -76,15 +76,16 @@ class Block(nn.Module):
     def _attend(self, x, bias, cache, layer):
         n, t, d = x.shape
         heads = self.config.heads
-        qkv = F.linear(x, self.qkv).view(n, t, 3, heads, d // heads).permute(2, 0, 3, 1, 4)
-        q, k, v = self.norm_query(qkv[0]), self.norm_key(qkv[1]), qkv[2]
+        qkv = F.linear(x, self.qkv).view(n, t, 3, heads, d // heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).contiguous().unbind()  # one copy, here and backwards
+        q, k = self.norm_query(q, (d // heads) ** -0.5), self.norm_key(k)
         if cache is not None:
             start, stop = cache.length, cache.length + t
             cache.keys[layer, :, :, start:stop] = k
             cache.values[layer, :, :, start:stop] = v
             k, v = cache.keys[layer, :, :, :stop], cache.values[layer, :, :, :stop]
         logits = q @ k.transpose(-1, -2)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) * (d // heads) ** -0.5
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         weights = torch.softmax(logits if bias is None else logits + bias, -1)
         mixed = (weights.to(v.dtype) @ v).transpose(1, 2).reshape(n, t, d)
         return F.linear(mixed, self.mix)

@@ -73,7 +73,7 @@ class Step:
 def begin(model: torch.nn.Module, config: FitConfig) -> State:
     """The state before the first step."""
     average = Average(model, config.ema) if config.ema is not None else None
-    return State(model, optim.build(model, config.optim), average)
+    return State(model, optim.build(model, config.optim, config.bf16), average)
 
 
 def fit(

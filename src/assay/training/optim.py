@@ -30,11 +30,12 @@ def factor(step: int, n_steps: int, schedule: Schedule) -> float:
     return warm * (1 - (1 - schedule.floor) * passed)
 
 
-def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
+def orthogonal(matrix: torch.Tensor, steps: int = 5, bf16: bool = False) -> torch.Tensor:
     """A matrix of nearly the same singular vectors with singular values of about 1."""
     tall = matrix.shape[0] > matrix.shape[1]
     x = (matrix.T if tall else matrix).float()
     x = x / (x.norm() + 1e-7)
+    x = x.bfloat16() if bf16 else x
     a, b, c = _QUINTIC
     for _ in range(steps):
         gram = x @ x.T
@@ -45,8 +46,10 @@ def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
 class Muon(torch.optim.Optimizer):
     """Orthogonalised momentum for matrices, with Nesterov's look ahead and decoupled decay."""
 
-    def __init__(self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+    def __init__(self, params, lr: float, momentum=0.95, weight_decay=0.0, bf16=False):
+        """bf16: iterate in bfloat16, which the iteration bears and many processors prefer."""
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "bf16": bf16}
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -67,10 +70,12 @@ class Muon(torch.optim.Optimizer):
         ahead = gradient.lerp(state["momentum"], momentum)
         scale = math.sqrt(max(1.0, p.shape[0] / p.shape[1]))
         p.mul_(1 - group["lr"] * group["weight_decay"])
-        p.add_(orthogonal(ahead).to(p.dtype), alpha=-group["lr"] * scale)
+        p.add_(orthogonal(ahead, bf16=group["bf16"]).to(p.dtype), alpha=-group["lr"] * scale)
 
 
-def build(model: torch.nn.Module, config: OptimConfig) -> list[torch.optim.Optimizer]:
+def build(
+    model: torch.nn.Module, config: OptimConfig, bf16: bool = False
+) -> list[torch.optim.Optimizer]:
     """The optimisers of a model's parameters; vectors and scalars are not decayed."""
     inner, matrices, vectors = [], [], []
     for name, p in model.named_parameters():
@@ -96,7 +101,7 @@ def build(model: torch.nn.Module, config: OptimConfig) -> list[torch.optim.Optim
         )
     ] if matrices or vectors else []  # fmt: skip
     if inner:
-        found.append(Muon(inner, config.muon_lr, config.muon_momentum, config.weight_decay))
+        found.append(Muon(inner, config.muon_lr, config.muon_momentum, config.weight_decay, bf16))
     for optimizer in found:
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
