@@ -101,6 +101,11 @@ def _error(run: Any, config: dict[str, Any]) -> None:
         target = targets.build(name)
         run.fill(name, lambda t=target: error.error_rows(t))
         run.fill(f"start-{name}", lambda t=target: (error.start_rows(t, config["w"]), {}))
+        for kind in ("bias", "field"):
+            run.fill(
+                f"amplification-{name}-{kind}",
+                lambda t=target, k=kind: (error.amplification(t, config["w"], k), {}),
+            )
 
 
 def _rates(run: Any, config: dict[str, Any]) -> None:
@@ -163,7 +168,7 @@ def studies() -> tuple[Study, ...]:
             _config("samplers", d=[1, 8], w=[1.0, 3.0, 7.0], n=4000, steps=200, seed=0), 20,
         ),
         Study("peers", _peers, _config("peers", targets=both, d=[2, 16], w=3.0), 15),
-        Study("rules", _rules, _rules_config(), 15),
+        Study("rules", _rules, _rules_config(), 5),
     )  # fmt: skip
 
 

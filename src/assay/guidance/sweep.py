@@ -132,7 +132,8 @@ def _training_columns(target: Any) -> dict[str, Any]:
 def _sampled_odds(target: targets.Target, x: np.ndarray) -> dict[str, Any]:
     if target.rest is None:
         return {"class_odds": None, "class_odds_reason": "uncond does not contain cond"}
-    return columns.odds_columns(float(np.mean(target.log_odds(x))))
+    odds = target.log_odds(x)
+    return columns.odds_columns(float(np.mean(odds)) if np.all(np.isfinite(odds)) else np.inf)
 
 
 def _tilted_sample(
