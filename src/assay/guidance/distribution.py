@@ -112,7 +112,7 @@ class Distribution1D(ABC):
     def entropy(self) -> float:
         """Differential entropy -E ln p(X), nats. ValueError where there are atoms."""
         self._refuse_atoms("entropy")
-        return self._table.expect(lambda s: s, column=1) + 0.5 * (_LOG_2PI + 1)
+        return self._slopes.expect(lambda slope: slope) + 0.5 * (_LOG_2PI + 1)
 
     def sample(self, n: int, rng: Any) -> np.ndarray:
         """n draws, (n,); rng: numpy Generator or seed.
@@ -225,14 +225,15 @@ class Distribution1D(ABC):
 
     @cached_property
     def _table(self) -> panels.Table:
-        """F and ln F' over u; with atoms F alone."""
+        """F over u."""
         low, high = self._map(np.array([-3.0, 3.0])).tolist()
         tol = max(_TOL * (high - low), self._rounding * max(abs(low), abs(high)))
-        if len(self.atoms):
-            return panels.build(lambda u: self._map(u)[:, None], self._breaks(), [tol])
-        return panels.build(
-            lambda u: np.stack(self._map_slope(u), axis=1), self._breaks(), [tol, 10 * _TOL]
-        )
+        return panels.build(self._map, self._breaks(), tol)
+
+    @cached_property
+    def _slopes(self) -> panels.Table:
+        """ln F' over u."""
+        return panels.build(lambda u: self._map_slope(u)[1], self._breaks(), 10 * _TOL)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.target.name}, w={self.w:g})"

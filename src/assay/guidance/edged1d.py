@@ -4,7 +4,9 @@ Lanes carry arsinh(E), E = c - e r, over tau = arsinh(s r). When r is so large t
 longer reaches an edge, dE/d ln r = r (D_w - e) equals E and x = e + E/r stands still; at an atom
 it is 0 and x = e. Backwards the flow contracts, so a start at finite r costs no accuracy: beside
 an edge at a distance of ten standard deviations of noise, in a hole of the support on the line
-between the two basins, where D_w is the hole's middle.
+between the two basins, where D_w is the hole's middle. Guidance can push so hard out of a hole
+that x beside it is reached from within e^-400 of that line only: there u is the line's and the
+density 0.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ _END = 1e9  # tau at which everything has settled
 _STEEP = 340.0  # largest arsinh(E) evaluated: E^2 is still a number
 _CLEAR = 8.5  # standard deviations of noise from an edge at which it is no longer felt
 _HOLE = 16.0  # width of a hole, in standard deviations of noise, at the start of its border
+_MARGIN, _WIDE = 12.0, 60.0  # a hole in which a lane is held: from its ends, its width
 _ULP = 2.0**-54
 
 
@@ -34,7 +37,8 @@ class Edged:
         joint = pair.joint
         self.nodes, self.atoms = joint.edges, joint.atoms
         self.middles = (self.nodes[1:] + self.nodes[:-1]) / 2
-        self.holes = pair.one.intervals
+        intervals = pair.one.intervals
+        self.gaps = np.stack([intervals[:-1, 1], intervals[1:, 0]], axis=1)
         spread = float(np.ptp([joint.centres + joint.widths, joint.centres - joint.widths]))
         self.unit = spread / 2 if spread > 0 else 1.0
         self.fine = float(np.min(joint.bends, initial=np.inf))
@@ -94,9 +98,13 @@ class Edged:
         first = np.sinh(y[:, 0])
         u = first - low * self.drift(low, first, run.origin)[0]
         self.nfe += problem.nfe + len(x)
+        held = run.border >= 0
+        for i in np.unique(run.border[held]):
+            u[run.border == i] = self.backward(self.gaps[i, :1], False)[0]
         if not slope:
             return u, np.full(len(x), np.nan)
-        return u, np.log(self.unit) - np.log(np.tanh(start)) - y[:, 1]
+        log_slope = np.log(self.unit) - np.log(np.tanh(start)) - y[:, 1]
+        return u, np.where(held, np.inf, log_slope)
 
     def _arrival(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """e, E and r from which lanes are followed back from x."""
@@ -105,17 +113,23 @@ class Edged:
         # On an edge inside the support E is bounded and forgotten; an atom holds |E| < 10.
         still = np.where(np.isin(x, self.atoms), 10.0, 0.0)
         least = 1e17 / max(self.unit, float(np.abs(self.nodes).max()))
-        r = np.where(away == 0, least, np.maximum(10 / np.abs(away), 10 / self.fine))
-        r = np.minimum(r, _FAR)
+        gap = np.maximum(np.abs(away), 10 / _FAR)
+        r = np.where(away == 0, least, np.maximum(10 / gap, 10 / self.fine))
         self._settle(r, away, origin)
         away = np.where(away == 0, still, away * r)
-        gaps = np.stack([self.holes[:-1, 1], self.holes[1:, 0]], axis=1)
-        index = np.searchsorted(gaps[:, 0], x, side="right") - 1
-        hole = (index >= 0) & (x < gaps[index, 1]) if len(gaps) else np.zeros(len(x), bool)
+        hole, index = self.hole(x)
         for i in np.unique(index[hole]):
             chosen = hole & (index == i)
-            origin[chosen], away[chosen], r[chosen] = self._border(*gaps[i])
+            origin[chosen], away[chosen], r[chosen] = self._border(*self.gaps[i])
         return origin, away, r
+
+    def hole(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Whether x lies in a hole of the support, its ends included unless P(x) > 0; which."""
+        if not len(self.gaps):
+            return np.zeros(len(x), bool), np.zeros(len(x), int)
+        index = np.maximum(np.searchsorted(self.gaps[:, 0], x, side="right") - 1, 0)
+        low, high = self.gaps[index].T
+        return (x >= low) & (x <= high) & ~((x == high) & np.isin(x, self.atoms)), index
 
     def _settle(self, r: np.ndarray, gap: np.ndarray, origin: np.ndarray) -> None:
         """Raise r, in place, until x = origin + gap stands still."""
@@ -151,16 +165,19 @@ def _log_sinh(t: np.ndarray) -> np.ndarray:
 
 @dataclass(eq=False)
 class _Run:
-    """One integration: each lane's origin, and which lanes an atom caught."""
+    """One integration: each lane's origin, which lanes an atom caught going forward, and which
+    hole's border going backward."""
 
     flow: Edged
     origin: np.ndarray
     fine: bool
     backward: bool = False
     caught: np.ndarray = field(init=False)
+    border: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         self.caught = np.zeros(len(self.origin), bool)
+        self.border = np.full(len(self.origin), -1)
 
     def rhs(self, t: np.ndarray, y: np.ndarray, index: np.ndarray) -> np.ndarray:
         r, speed = self._level(t)
@@ -178,13 +195,29 @@ class _Run:
         self, t: np.ndarray, y: np.ndarray, f: np.ndarray, index: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         r, away, origin = self._level(t)[0], np.sinh(y[:, 0]), self.origin[index]
-        done = np.zeros(len(t), bool) if self.backward else self._done(t, y, f, index)
+        if self.backward:
+            done = self._held(r, origin, away, index)
+        else:
+            done = self._done(t, y, f, index)
         nearest = self.flow.nearest(origin + away / r)
         moved = away + (origin - nearest) * r
         changed = (np.abs(moved) < np.abs(away) / 2) & ~done
         y[changed, 0] = np.arcsinh(moved[changed])
         self.origin[index[changed]] = nearest[changed]
         return done, changed
+
+    def _held(
+        self, r: np.ndarray, origin: np.ndarray, away: np.ndarray, index: np.ndarray
+    ) -> np.ndarray:
+        """Lanes on the border between the two sides of a wide hole, which they never leave."""
+        hole, number = self.flow.hole(origin + away / r)
+        if not hole.any():
+            return hole
+        low, high = self.flow.gaps[number].T
+        from_low, from_high = away + (origin - low) * r, (high - origin) * r - away
+        held = hole & (np.minimum(from_low, from_high) > _MARGIN) & (r * (high - low) > _WIDE)
+        self.border[index[held]] = number[held]
+        return held
 
     def _done(
         self, t: np.ndarray, y: np.ndarray, f: np.ndarray, index: np.ndarray

@@ -39,6 +39,10 @@ class Mixture1D(Distribution1D):
         """Finite ends of components and atoms, sorted."""
         return self._stack.edges
 
+    def marks(self, scores: np.ndarray) -> np.ndarray:
+        """Points that many widths from the centre of each component, sorted."""
+        return self._stack.marks(scores)
+
     def _logpdf(self, x: np.ndarray) -> np.ndarray:
         self._refuse_atoms("density")
         return logsumexp(self._stack.log_density(x[:, None]))

@@ -10,7 +10,7 @@ they cross.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,27 +28,25 @@ _GAUSS, _GAUSS_WEIGHTS = np.polynomial.legendre.leggauss(24)
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """breaks (m + 1,) ascending from -REACH to REACH; coefs (m, order, k) for k functions."""
+    """breaks (m + 1,) ascending from -REACH to REACH; coefs (m, order)."""
 
     breaks: np.ndarray
     coefs: np.ndarray
 
-    def __call__(self, u: np.ndarray, column: int = 0) -> np.ndarray:
+    def __call__(self, u: np.ndarray) -> np.ndarray:
         """Values at u (n,), |u| <= REACH."""
         index = np.clip(np.searchsorted(self.breaks, u, side="right") - 1, 0, len(self.coefs) - 1)
         low, high = self.breaks[index], self.breaks[index + 1]
-        return _clenshaw(self.coefs[:, :, column], index, (2 * u - low - high) / (high - low))
+        return _clenshaw(self.coefs, index, (2 * u - low - high) / (high - low))
 
-    def expect(self, f: Callable[[np.ndarray], np.ndarray], column: int = 0) -> float:
+    def expect(self, f: Callable[[np.ndarray], np.ndarray]) -> float:
         """E f(value) over u ~ N(0, 1)."""
         u, weights = normal_nodes(self.breaks)
-        return float(weights @ f(self(u, column)) / weights.sum())
+        return float(weights @ f(self(u)) / weights.sum())
 
 
-def build(
-    f: Callable[[np.ndarray], np.ndarray], breaks: np.ndarray, tols: Sequence[float]
-) -> Table:
-    """Table of f: u (n,) -> (n, k), smooth between ``breaks``; tols: k absolute errors."""
+def build(f: Callable[[np.ndarray], np.ndarray], breaks: np.ndarray, tol: float) -> Table:
+    """Table of f: u (n,) -> (n,), smooth between ``breaks``; tol: absolute error."""
     inner = np.clip(breaks, -REACH, REACH)
     edges = np.unique(np.concatenate([[-REACH, REACH], inner]))
     left = np.concatenate([_even(a, b) for a, b in itertools.pairwise(edges)])
@@ -57,9 +55,9 @@ def build(
     for _ in range(_ROUNDS):
         middle, half = (left + right)[:, None] / 2, (right - left)[:, None] / 2
         values = f((middle + half * _NODES).ravel())
-        coefs = _TO_COEFS @ values.reshape(len(left), _ORDER, -1)
-        rest = np.abs(coefs[:, -3:]).max(axis=1) * np.minimum(1.0, 2 * half)
-        good = np.all(rest <= np.asarray(tols), axis=1) | (2 * half[:, 0] < 1e-13)
+        coefs = values.reshape(len(left), _ORDER) @ _TO_COEFS.T
+        rest = np.abs(coefs[:, -3:]).max(axis=1) * np.minimum(1.0, right - left)
+        good = (rest <= tol) | (right - left < 1e-13)
         done.append((left[good], coefs[good]))
         left, right = left[~good], right[~good]
         if not len(left):
@@ -78,11 +76,11 @@ def steps(breaks: np.ndarray, values: np.ndarray) -> Table:
     edges = np.concatenate([[-REACH], np.clip(breaks, -REACH, REACH), [REACH]])
     wide = np.diff(edges) > 0
     kept = np.concatenate([edges[:-1][wide], [REACH]])
-    return Table(kept, values[wide][:, None, None])
+    return Table(kept, values[wide][:, None])
 
 
 def distance(one: Table, other: Table) -> float:
-    """E|F(u) - G(u)| over u ~ N(0, 1) of the first columns."""
+    """E|F(u) - G(u)| over u ~ N(0, 1)."""
     breaks = np.union1d(one.breaks, other.breaks)
     u, _ = normal_nodes(breaks)
     apart = one(u) - other(u)

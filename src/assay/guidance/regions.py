@@ -21,7 +21,7 @@ from assay.guidance import mixture1d
 
 SHARE = 0.999
 _DRAWS = 200_000
-_SCORES = np.linspace(-12.0, 12.0, 4001)
+_SCORES = np.linspace(-10.0, 10.0, 401)
 _NEAR = 1e-9  # of the points' size: how near a sample must be to be that point
 
 
@@ -59,7 +59,7 @@ def _beyond(part: components.Gaussian) -> Callable[[np.ndarray], np.ndarray]:
     try:
         half = np.linalg.cholesky(part.cov)
     except np.linalg.LinAlgError:
-        raise ValueError("cov of the class is singular: it has no highest-density region") from None
+        raise ValueError("cov is singular: the class has no highest-density region") from None
     bound = float(stats.chi2.ppf(SHARE, part.dim))
 
     def outside(x: np.ndarray) -> np.ndarray:
@@ -76,9 +76,10 @@ def _below(law: mixture.Mixture, level: float) -> Callable[[np.ndarray], np.ndar
 def _level_1d(law: mixture.Mixture) -> float:
     """Log density on the border of the region, from the mass between its crossings."""
     line = mixture1d.Mixture1D(law)
-    inner = line.edges[(line.edges > line.support[0]) & (line.edges < line.support[1])]
-    sides = [np.nextafter(inner, -np.inf), np.nextafter(inner, np.inf)]
-    grid = np.unique(np.concatenate([line.map(_SCORES), *sides]))
+    low, high = line.support
+    near = [np.nextafter(line.edges, -np.inf), np.nextafter(line.edges, np.inf)]
+    grid = np.unique(np.concatenate([line.map(_SCORES), line.marks(_SCORES), *near]))
+    grid = grid[(grid > low) & (grid < high)]
     heights = line.logpdf(grid)
     low, high = float(heights.min()), float(heights.max())
     while high - low > 1e-12 * max(1.0, abs(low)):

@@ -20,6 +20,7 @@ import numpy as np
 from assay.core import components, mixture, truncated
 
 _LOG_2PI = float(np.log(2 * np.pi))
+_DEEP = 30.0  # standard deviations from both edges at which a cut is no cut
 
 
 class Terms(NamedTuple):
@@ -104,6 +105,10 @@ class Stack:
         low, high, _, mean, _ = self.cuts.T
         return np.concatenate([self.gaussians[:, 0], np.clip(mean, low, high)])
 
+    def marks(self, scores: np.ndarray) -> np.ndarray:
+        """Points that many widths from the centre of each component, sorted."""
+        return np.unique(self.centres[:, None] + self.widths[:, None] * scores)
+
     @cached_property
     def mean(self) -> float:
         """E X: the denoiser where noise is all there is."""
@@ -143,8 +148,11 @@ class Stack:
         log_prob = log_c + cut.log_mass - 0.5 * (np.log(precision) + lam * z * z / precision)
         upper = np.abs(origin - high) <= np.abs(origin - low)
         edge = np.where(upper, high, low) - origin
-        inward = np.where(upper, -cut.to_high, cut.to_low)
-        return log_prob, edge + sd * inward, r * cut.var / precision
+        shift = edge + sd * np.where(upper, -cut.to_high, cut.to_low)
+        # Deep inside the distance to an edge would cost the digits of what is left beside it.
+        deep = (a < -_DEEP) & (b > _DEEP)
+        centre = (lam * (mean - origin) + r * away) / precision
+        return log_prob, np.where(deep, centre, shift), r * cut.var / precision
 
 
     def log_density(self, x: np.ndarray) -> np.ndarray:

@@ -53,9 +53,8 @@ class Tilted(Distribution1D):
                 f"the tilt of a target of dim {self.target.dim} is known by its samples only; "
                 "use sample(n, rng), or take a 1-D target"
             )
-        marks = [self._ours.edges, self._every.edges]
-        for part in (self._ours, self._every):
-            marks.append((part.centres[:, None] + part.widths[:, None] * _FEATURES).ravel())
+        parts = (self._ours, self._every)
+        marks = [part.edges for part in parts] + [part.marks(_FEATURES) for part in parts]
         points = np.unique(np.concatenate(marks))
         return cells.cells(self._log_weight, self._ours.intervals, points)
 
