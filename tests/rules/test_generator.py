@@ -88,6 +88,10 @@ def test_what_is_invalid_is_refused():
         bad[3, 1, 0, cell, 0] = value
         with pytest.raises(ValueError, match=rf"r2c1, position {cell} of sample 3"):
             model.complete(bad, last)
+    bad = X.copy()
+    bad[17, 0, 2] = -1
+    with pytest.raises(ValueError, match="no object at r1c3 of sample 17"):
+        model.complete(bad, last)
     with pytest.raises(ValueError, match="mask"):
         model.complete(X, last.astype(int))
     with pytest.raises(ValueError, match="panels"):

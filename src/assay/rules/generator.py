@@ -75,7 +75,7 @@ class Generator:
 
 
 def _check_known(x: np.ndarray, hidden: np.ndarray) -> None:
-    """ValueError where a known cell is neither empty nor of values in range."""
+    """ValueError where a known cell is neither empty nor valid, or a known panel is empty."""
     empty = (x == -1).all(-1)
     valid = ((x >= 0) & (x < codecs.LEVELS)).all(-1)
     bad = ~(empty | valid | hidden[..., 0])
@@ -85,4 +85,11 @@ def _check_known(x: np.ndarray, hidden: np.ndarray) -> None:
             f"panels hold {x[i, row, col, cell].tolist()} at r{row + 1}c{col + 1}, position "
             f"{cell} of sample {i}: a known cell is -1 in all three attributes or has shape 0..6, "
             "size 0..9, colour 0..9; correct it or mask its panel"
+        )
+    void = empty.all(-1) & ~hidden[..., 0, 0]
+    if void.any():
+        i, row, col = np.argwhere(void)[0]
+        raise ValueError(
+            f"panels hold no object at r{row + 1}c{col + 1} of sample {i}: a known panel has 1 to 9 "
+            "objects; mask it if it is unknown"
         )
