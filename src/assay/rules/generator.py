@@ -90,6 +90,6 @@ def _check_known(x: np.ndarray, hidden: np.ndarray) -> None:
     if void.any():
         i, row, col = np.argwhere(void)[0]
         raise ValueError(
-            f"panels hold no object at r{row + 1}c{col + 1} of sample {i}: a known panel has 1 to 9 "
-            "objects; mask it if it is unknown"
+            f"panels hold no object at r{row + 1}c{col + 1} of sample {i}: a known "
+            "panel has 1 to 9 objects; mask it if it is unknown"
         )
