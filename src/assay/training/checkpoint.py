@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from assay import runs
-from assay.training.fit import Diverged, State, Step
+from assay.training.fit import Diverged, State, Step, processes
 
 KIND = "assay checkpoint"
 
@@ -97,7 +97,8 @@ def kept(steps: Iterator[Step], path: Path, every: int, n_steps: int = 0) -> Ite
     try:
         for step in steps:
             if step.number % every == 0 or step.number == n_steps:
-                write(path, step.state)
+                if processes()[0] == 0:  # of several processes one writes
+                    write(path, step.state)
                 good = step.number
             yield step
     except Diverged as error:

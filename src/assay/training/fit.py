@@ -125,7 +125,7 @@ def _step(model: Any, batch: Batch, config: FitConfig, state: State) -> tuple[fl
 def _backward(model: Any, batch: Batch, config: FitConfig, step: int) -> torch.Tensor:
     """Add the gradients of this process's part of the mean loss; returns that part's mean."""
     n = len(next(iter(batch.values())))
-    rank, world = (dist.get_rank(), dist.get_world_size()) if _shared() else (0, 1)
+    rank, world = processes()
     parts = world * config.split
     if n != config.batch or n % parts:
         raise ValueError(
@@ -161,17 +161,20 @@ def _noise_of(seed: int, part: int) -> Iterator[None]:
         yield
 
 
-def _shared() -> bool:
-    return dist.is_available() and dist.is_initialized()
+def processes() -> tuple[int, int]:
+    """(this process's rank, how many share the training); (0, 1) alone."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
 
 
 def _averaged(parameters: list[torch.Tensor], loss: torch.Tensor) -> torch.Tensor:
     """Average gradients and loss over the processes, in one exchange."""
-    if not _shared():
+    if processes()[1] == 1:
         return loss
     flat = torch.cat([loss.reshape(1)] + [p.grad.reshape(-1) for p in parameters])  # type: ignore
     dist.all_reduce(flat)
-    flat /= dist.get_world_size()
+    flat /= processes()[1]
     start = 1
     for p in parameters:
         p.grad = flat[start : start + p.numel()].view_as(p).clone()
