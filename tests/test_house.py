@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src" / "assay").rglob("*.py"))
 LIGHT = ("assay", "assay.cli", "assay.runs", "assay.guidance", "assay.guidance.targets",
-         "assay.guidance.pushforward", "assay.guidance.tilted", "assay.guidance.cli",
+         "assay.guidance.pushforward", "assay.guidance.tilt", "assay.guidance.cli",
          "assay.rules.genraven", "assay.rules.cli", "assay.report.cli")  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import pytest
 from assay.guidance import targets
 from assay.guidance.exact import off_support
 from assay.guidance.pushforward import Pushforward
-from assay.guidance.tilted import tilted
+from assay.guidance.tilt import tilted
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -34,7 +34,9 @@ class Particles(_Config):
     steps: int = Field(default=64, ge=2, le=100_000)
     sigma_min: float = Field(default=0.002, gt=0)
     sigma_max: float = Field(default=80.0, gt=0)
-    scale: float = Field(default=1.0, gt=0)  # a standard deviation of the data, for the solver adams
+    scale: float = Field(
+        default=1.0, gt=0
+    )  # a standard deviation of the data, for the solver adams
 
 
 class Simulation(Particles):

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from assay.core import components, mixture, special
-from assay.guidance.targets import Target
+from assay.guidance.target import Target
 
 SHAPE = (8, 8)
 _LEVEL = 2 / 16  # one grey level of the [-1, 1] scale

@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from assay.guidance import panels, stack1d
-from assay.guidance.targets import Target
+from assay.guidance import panels
 
 _LOG_2PI = float(np.log(2 * np.pi))
 _EXACT = 1000  # draws up to which samples are mapped one by one
@@ -33,8 +32,6 @@ _CLOSE = 1e-6  # gap, in units of the support, below which it is taken from the 
 class Distribution1D(ABC):
     """A law on the line. A kind supplies the map, log tails and log density, on flat arrays."""
 
-    target: Target
-    w: float
     _rounding: float = 2e-14  # of F, relative
 
     @property
@@ -132,22 +129,10 @@ class Distribution1D(ABC):
             raise ValueError(f"other is a {type(other).__name__}; give a Distribution1D")
         return panels.distance(self._table, other._table)
 
-    def w1_to_cond(self) -> float:
-        """Wasserstein-1 distance to the conditional p(x|z) of the same target."""
-        return self.w1(conditional(self.target))
-
-    def w1_to_tilted(self) -> float:
-        """Wasserstein-1 distance to the tilt p(x) p(z|x)^(1+w) of the same target and w."""
-        from assay.guidance.tilted import tilted
-
-        return self.w1(tilted(self.target, self.w))
-
-    @cached_property
+    @property
     def far_edge(self) -> float:
-        """End of the support on the side that guidance pushes to: the sign of E[x|z] - E[x]."""
-        low, high = self.support
-        ours, every = (stack1d.stack(law).mean for law in (self.target.cond, self.target.uncond))
-        return high if ours >= every else low
+        """The end of the support from which :meth:`edge_gap` measures: the upper one."""
+        return self.support[1]
 
     def edge_gap(self, u: Any) -> Any:
         """|far edge - F(u)| to relative 1e-8 even where F(u) has rounded to the edge.
@@ -233,22 +218,13 @@ class Distribution1D(ABC):
     @cached_property
     def _slopes(self) -> panels.Table:
         """ln F' over u."""
-        return panels.build(lambda u: self._map_slope(u)[1], self._breaks(), 10 * _TOL)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.target.name}, w={self.w:g})"
+        tol = 10 * max(_TOL, self._rounding)
+        return panels.build(lambda u: self._map_slope(u)[1], self._breaks(), tol)
 
     def _repr_html_(self) -> str:
         from assay.guidance import drawing
 
         return drawing.card(self)
-
-
-def conditional(target: Target) -> Distribution1D:
-    """The class p(x|z) itself, w = 0, in closed form. ValueError in d > 1 dimensions."""
-    from assay.guidance.mixture1d import Mixture1D
-
-    return Mixture1D(target.cond, target)
 
 
 def _each(name: str, value: Any, f: Callable[[np.ndarray], np.ndarray]) -> Any:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from assay.guidance.distribution import Distribution1D
 
 _WIDTH, _HEIGHT = 360, 120
 _SCORES = np.linspace(-3.1, 3.1, 201)
 
 
-def card(law: Distribution1D) -> str:
+def card(law: Any) -> str:
     """Table of support, mean, sd, median, entropy beside the curve of the law."""
     low, high = law.support
     rows = {
@@ -29,7 +26,7 @@ def card(law: Distribution1D) -> str:
     return f"<b>{escape(repr(law))}</b><table>{cells}</table>{_curve(law)}"
 
 
-def _curve(law: Distribution1D) -> str:
+def _curve(law: Any) -> str:
     """The density against x over the central 99.8 %, or P(X <= x) where there are atoms."""
     x = np.asarray(law.map(_SCORES))
     y = np.asarray(law.cdf(x) if len(law.atoms) else law.pdf(x))

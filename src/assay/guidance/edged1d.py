@@ -195,10 +195,8 @@ class _Run:
         self, t: np.ndarray, y: np.ndarray, f: np.ndarray, index: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         r, away, origin = self._level(t)[0], np.sinh(y[:, 0]), self.origin[index]
-        if self.backward:
-            done = self._held(r, origin, away, index)
-        else:
-            done = self._done(t, y, f, index)
+        held = self._held(r, origin, away, index) if self.backward else None
+        done = self._done(t, y, f, index) if held is None else held
         nearest = self.flow.nearest(origin + away / r)
         moved = away + (origin - nearest) * r
         changed = (np.abs(moved) < np.abs(away) / 2) & ~done
@@ -219,9 +217,7 @@ class _Run:
         self.border[index[held]] = number[held]
         return held
 
-    def _done(
-        self, t: np.ndarray, y: np.ndarray, f: np.ndarray, index: np.ndarray
-    ) -> np.ndarray:
+    def _done(self, t: np.ndarray, y: np.ndarray, f: np.ndarray, index: np.ndarray) -> np.ndarray:
         """Lanes whose x stands still, or settled in float64 where that is enough."""
         flow, origin = self.flow, self.origin[index]
         r, away = self._level(t)[0], np.sinh(y[:, 0])
@@ -233,4 +229,3 @@ class _Run:
         if self.fine:
             return free | caught
         return free | caught | (np.abs(away) <= _ULP * np.abs(origin) * r)
-

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from assay.guidance import columns, distribution
+from assay.guidance import columns, tilt
 from assay.guidance.distribution import Distribution1D
 from assay.guidance.pushforward import Pushforward
-from assay.guidance.targets import Target
-from assay.guidance.tilted import tilted
+from assay.guidance.target import Target
 from assay.runs import Made
 
 _N_GRID = 200  # even abscissae of a density, beside the quantiles
@@ -26,7 +25,7 @@ def exact_row(target: Target, pushed: Pushforward) -> Made:
 
     Arrays: density (4, m) = x, guided, tilted, conditional; NaN where one has no density.
     """
-    tilt, reason = _tilt(target, pushed.w)
+    tilted, reason = _tilt(target, pushed.w)
     off = off_support(target, pushed)
     quantiles = np.asarray(pushed.quantile(_LEVELS))  # one integration for all of them
     row = {
@@ -45,17 +44,17 @@ def exact_row(target: Target, pushed: Pushforward) -> Made:
         "entropy": None if len(pushed.atoms) else pushed.entropy(),
         "distance": "W1",
         "w1_to_cond": pushed.w1_to_cond(),
-        "w1_to_tilted": None if tilt is None else pushed.w1(tilt),
+        "w1_to_tilted": None if tilted is None else pushed.w1(tilted),
         "tilted_reason": reason,
-        "tilted_mean": None if tilt is None else tilt.mean(),
+        "tilted_mean": None if tilted is None else tilted.mean(),
         "support": target.off_support_name,
         "off_support": off,
         "off_support_denoised": off,  # no noise is left at the end of the exact flow
         **_odds(target, pushed),
         "nfe": pushed.nfe,
     }
-    cond = distribution.conditional(target)
-    return row, {"density": densities(pushed, quantiles, tilt, cond)}
+    cond = tilt.conditional(target)
+    return row, {"density": densities(pushed, quantiles, tilted, cond)}
 
 
 def off_support(target: Target, law: Distribution1D) -> float:
@@ -64,7 +63,7 @@ def off_support(target: Target, law: Distribution1D) -> float:
         return float(law.cdf(np.nextafter(target.support[0][0], -np.inf))) + float(
             law.sf(target.support[1][0])
         )
-    cond = distribution.conditional(target)
+    cond = tilt.conditional(target)
     ends = [d.quantile(q) for d in (cond, law) for q in (_FAR, 1 - _FAR)]
     edges, outside = _boundaries(target, min(ends), max(ends))
     below = np.concatenate([[0.0], np.atleast_1d(law.cdf(edges)), [1.0]])
@@ -94,7 +93,7 @@ def _boundaries(target: Target, low: float, high: float) -> tuple[np.ndarray, np
 def densities(
     law: Distribution1D,
     quantiles: np.ndarray,
-    tilt: Distribution1D | None,
+    tilted: Distribution1D | None,
     cond: Distribution1D,
 ) -> np.ndarray:
     """(4, m): x over what any of the three holds, and their densities.
@@ -102,12 +101,12 @@ def densities(
     quantiles: of the law at _LEVELS; x is even, and finer where the law is, since near an edge
     its density may be very steep.
     """
-    ends = [np.asarray(d.quantile(_LEVELS[[0, -1]])) for d in (tilt, cond) if d is not None]
+    ends = [np.asarray(d.quantile(_LEVELS[[0, -1]])) for d in (tilted, cond) if d is not None]
     low, high = (extreme([e[i] for e in ends] + [quantiles[i]]) for i, extreme in
                  ((0, min), (-1, max)))  # fmt: skip
     room = 0.04 * (high - low)
     x = np.sort(np.concatenate([np.linspace(low - room, high + room, _N_GRID), quantiles]))
-    return np.stack([x, *(_pdf(d, x) for d in (law, tilt, cond))])
+    return np.stack([x, *(_pdf(d, x) for d in (law, tilted, cond))])
 
 
 def _pdf(law: Distribution1D | None, x: np.ndarray) -> np.ndarray:
@@ -119,11 +118,11 @@ def _pdf(law: Distribution1D | None, x: np.ndarray) -> np.ndarray:
 def _tilt(target: Target, w: float) -> tuple[Distribution1D | None, str | None]:
     """The tilt, or None and why there is none."""
     try:
-        tilt = tilted(target, w)
-        tilt.mean()
+        tilted = tilt.tilted(target, w)
+        tilted.mean()
     except ValueError as error:
         return None, str(error)
-    return tilt, None
+    return tilted, None
 
 
 def _odds(target: Target, law: Distribution1D) -> dict[str, Any]:

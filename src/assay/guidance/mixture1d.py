@@ -12,18 +12,13 @@ from assay.core import mixture, truncated
 from assay.core.special import logsumexp
 from assay.guidance import stack1d
 from assay.guidance.distribution import Distribution1D
-from assay.guidance.targets import Target
 
 
 class Mixture1D(Distribution1D):
-    """The law of a 1-D mixture, as it belongs to a target at some w (0: the conditional)."""
+    """The law of a 1-D mixture."""
 
-    def __init__(
-        self, law: mixture.Mixture, target: Target | None = None, w: float = 0.0
-    ) -> None:
-        self._stack, self.w = stack1d.stack(law), w
-        if target is not None:
-            self.target = target
+    def __init__(self, law: mixture.Mixture) -> None:
+        self._stack = stack1d.stack(law)
 
     @property
     def support(self) -> tuple[float, float]:

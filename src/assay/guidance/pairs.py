@@ -86,7 +86,11 @@ def _inside(support: Any, kept: np.ndarray | None) -> tuple[columns.Inside | Non
         low, high = (np.asarray(edge, dtype=np.float64) for edge in support)
         if not np.all(low < high):
             raise ValueError(f"support {support!r} must be (low, high) with low < high")
-        return lambda x: np.all((low <= x) & (x <= high), axis=1), "given"
+
+        def within(x: np.ndarray) -> np.ndarray:
+            return np.all((low <= x) & (x <= high), axis=1)
+
+        return within, "given"
     if kept is None:
         return None, None
     real = columns.flat(kept)

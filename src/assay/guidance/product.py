@@ -20,7 +20,7 @@ from scipy.special import ndtri
 
 from assay.core import solver
 from assay.core.guidance import Guided
-from assay.guidance import distribution, laws, simulate, targets
+from assay.guidance import laws, simulate, targets, tilt
 from assay.guidance.config import Simulation
 from assay.guidance.tabulated import Line, Tabulated, WithNuisance
 
@@ -140,7 +140,7 @@ def _line(target: targets.Target, part: str | float) -> Line:
 
 @functools.lru_cache(maxsize=8)
 def _quantiles(target: targets.Target, n: int) -> np.ndarray:
-    return np.asarray(distribution.conditional(target).quantile((np.arange(n) + 0.5) / n))
+    return np.asarray(tilt.conditional(target).quantile((np.arange(n) + 0.5) / n))
 
 
 @functools.lru_cache(maxsize=12)

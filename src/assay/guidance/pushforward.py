@@ -17,16 +17,16 @@ import numpy as np
 from scipy import special
 
 from assay.guidance import panels, specs
-from assay.guidance.distribution import Distribution1D
 from assay.guidance.edged1d import Edged
 from assay.guidance.flow1d import Flow, Smooth
 from assay.guidance.guided1d import Guided1D, guided
-from assay.guidance.targets import Target
+from assay.guidance.target import Target
+from assay.guidance.tilt import TargetLaw
 
 _TOL = 1e-11
 
 
-class Pushforward(Distribution1D):
+class Pushforward(TargetLaw):
     """Guided samples of a 1-D target: ``Pushforward(t, w=3.0)``.
 
     w: finite, >= 0 or -1; also between where every component is a Gaussian (elsewhere a compact
@@ -131,4 +131,3 @@ def _check(pair: Guided1D, w: float) -> None:
             f"w = {w:g}: uncond has no mass on part of the support of cond, so that guidance "
             "leaves it; let uncond include the class"
         )
-

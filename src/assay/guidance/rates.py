@@ -38,7 +38,7 @@ import numpy as np
 from scipy.integrate import solve_ivp
 
 from assay.core import mixture
-from assay.guidance import distribution, dynamics, pushforward
+from assay.guidance import dynamics, pushforward, tilt
 from assay.guidance.targets import Target
 
 W = (1.0, 3.0, 7.0, 15.0, 31.0)
@@ -236,7 +236,7 @@ def _tail(target: Target, law: Any, x: np.ndarray) -> list[Row]:
     low, high = law.support
     inside = (x > low) & (x < high)  # else x has rounded to the edge
     log_ratio = np.full(len(x), np.nan)
-    cond = distribution.conditional(target)
+    cond = tilt.conditional(target)
     log_ratio[inside] = law.logpdf(x[inside]) - cond.logpdf(x[inside])
     with np.errstate(over="ignore"):
         limit, ratio = np.exp(-law.w * np.log(target.prior)), np.exp(log_ratio)

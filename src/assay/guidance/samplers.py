@@ -15,7 +15,7 @@ import numpy as np
 
 from assay.core import noise as noises
 from assay.guidance import correctors, targets
-from assay.guidance.tilted import tilted
+from assay.guidance.tilt import tilted
 
 SAMPLERS = ("conditional", "guided ODE", "guided SDE", "tilted", "Feynman-Kac")
 ISLANDS = 20

@@ -154,7 +154,6 @@ class Stack:
         centre = (lam * (mean - origin) + r * away) / precision
         return log_prob, np.where(deep, centre, shift), r * cut.var / precision
 
-
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log densities (n, K) of x (n, 1) without noise; atoms have none, -inf."""
         mean, var = self.gaussians.T
@@ -223,4 +222,3 @@ def _truncated(mean: float, sd: float, low: float, high: float) -> tuple[float, 
     a, b, width = (np.array([v / sd]) for v in (low - mean, high - mean, high - low))
     log_mass = float(truncated.log_mass(a, b, width)[0])
     return low, high, sd**-2, mean, -np.log(sd) - 0.5 * _LOG_2PI - log_mass
-

@@ -19,7 +19,7 @@ from assay.core.guidance import Guided
 from assay.guidance import columns, exact, laws, pushforward, targets
 from assay.guidance.config import Law, Simulation, SweepConfig
 from assay.guidance.simulate import Samples, simulate
-from assay.guidance.tilted import tilted
+from assay.guidance.tilt import tilted
 from assay.runs import Made, Run
 
 _N_KEPT = 64  # samples and trajectories kept for pictures

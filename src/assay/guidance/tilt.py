@@ -23,14 +23,52 @@ from assay.core.special import logsumexp
 from assay.guidance import cells, specs, stack1d
 from assay.guidance.distribution import Distribution1D, whole
 from assay.guidance.mixture1d import Mixture1D, scores
-from assay.guidance.targets import Target
+from assay.guidance.target import Target
 
 _BATCH = 8192
 _BATCHES = 500  # drawn in vain before rejection gives up
 _FEATURES = np.array([-12.0, -6.0, -3.0, -1.0, 0.0, 1.0, 3.0, 6.0, 12.0])
 
 
-class Tilted(Distribution1D):
+class TargetLaw(Distribution1D):
+    """The law of a target's samples at some w, with its distances to the two others."""
+
+    target: Target
+    w: float
+
+    @cached_property
+    def far_edge(self) -> float:
+        """End of the support on the side that guidance pushes to: the sign of E[x|z] - E[x]."""
+        low, high = self.support
+        ours, every = (stack1d.stack(law).mean for law in (self.target.cond, self.target.uncond))
+        return high if ours >= every else low
+
+    def w1_to_cond(self) -> float:
+        """Wasserstein-1 distance to the conditional p(x|z) of the same target."""
+        return self.w1(conditional(self.target))
+
+    def w1_to_tilted(self) -> float:
+        """Wasserstein-1 distance to the tilt p(x) p(z|x)^(1+w) of the same target and w."""
+        return self.w1(tilted(self.target, self.w))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.target.name}, w={self.w:g})"
+
+
+class Closed(TargetLaw, Mixture1D):
+    """A target's law that is a mixture: the conditional, the marginal, tilted points."""
+
+    def __init__(self, law: mixture.Mixture, target: Target, w: float) -> None:
+        Mixture1D.__init__(self, law)
+        self.target, self.w = target, w
+
+
+def conditional(target: Target) -> TargetLaw:
+    """The class p(x|z) itself, w = 0, in closed form. ValueError in d > 1 dimensions."""
+    return Closed(target.cond, target, 0.0)
+
+
+class Tilted(TargetLaw):
     """Tilt of a target by w >= -1; of a target in d > 1 dimensions ``sample`` alone.
 
     ValueError: w below -1 or not finite; a tilt that cannot be normalised; atoms beside a
@@ -128,18 +166,18 @@ class Tilted(Distribution1D):
         return x[np.log(rng.random(len(x))) < log_share]
 
 
-def tilted(target: Target, w: float) -> Distribution1D:
+def tilted(target: Target, w: float) -> TargetLaw:
     """The tilt p(x) p(z|x)^(1+w) of a target; :class:`Tilted` has the refusals.
 
     w = 0 is the class and w = -1 the marginal, in closed form in 1-D.
     """
     w = _weight(w)
     if target.dim == 1 and w in (0, -1):
-        return Mixture1D(target.cond if w == 0 else target.uncond, target, w)
+        return Closed(target.cond if w == 0 else target.uncond, target, w)
     if target.dim == 1:
         ours = stack1d.stack(target.cond)
         if len(ours.atoms) == len(ours.log_weights):
-            return Mixture1D(_points(ours, stack1d.stack(target.uncond), w), target, w)
+            return Closed(_points(ours, stack1d.stack(target.uncond), w), target, w)
     return Tilted(target, w)
 
 
