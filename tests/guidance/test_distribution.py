@@ -91,7 +91,8 @@ def test_scores_run_through_both_tails(name):
     d, u = LAWS[name], np.array([-30.0, -9.0, -1.0, 0.0, 1.0, 5.0])
     x = d.map(u)
     # An edge away from 0 swallows digits of what lies beyond it.
-    kept = np.abs(x - np.clip(x, *(end + s for end, s in zip(d.support, (1e-9, -1e-9))))) == 0
+    low, high = d.support
+    kept = (x >= low + 1e-9) & (x <= high - 1e-9)
     np.testing.assert_allclose(d.logcdf(x)[kept], special.log_ndtr(u)[kept], rtol=1e-6)
     assert np.all(np.diff(x) >= 0)
 
@@ -151,9 +152,7 @@ def test_tails_go_on_where_probabilities_have_ended():
     assert HALF.logsf(20.0) == pytest.approx(expected, rel=1e-13)
 
 
-@given(
-    a=st.floats(-3, 3), b=st.floats(-3, 3), s=st.floats(0.1, 3), r=st.floats(0.1, 3)
-)
+@given(a=st.floats(-3, 3), b=st.floats(-3, 3), s=st.floats(0.1, 3), r=st.floats(0.1, 3))
 @settings(max_examples=40, deadline=None)
 def test_w1_of_two_normals_is_a_folded_normal_mean(a, b, s, r):
     one, other = law((1, Gaussian(a, s * s))), law((1, Gaussian(b, r * r)))
@@ -203,7 +202,8 @@ def test_points_have_steps_and_no_density():
 def test_points_beside_a_box_mix_steps_and_slopes():
     d = law((1, Points([[0.5], [3.0]])), (1, Uniform(0.0, 1.0)))
     np.testing.assert_allclose(d.cdf([0.25, 0.5, 0.75, 2.0, 3.0]), [0.125, 0.5, 0.625, 0.75, 1])
-    np.testing.assert_allclose(d.quantile([0.125, 0.3, 0.5, 0.625, 0.8]), [0.25, 0.5, 0.5, 0.75, 3])
+    q = [0.125, 0.3, 0.5, 0.625, 0.8]
+    np.testing.assert_allclose(d.quantile(q), [0.25, 0.5, 0.5, 0.75, 3])
     assert d.mean() == pytest.approx(0.5 * 1.75 + 0.5 * 0.5, abs=1e-10)
 
 

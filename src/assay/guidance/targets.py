@@ -129,7 +129,7 @@ def _decompose(
         return None, None
     prior = min(every[key] / weight for key, weight in ours.items())
     left = {key: weight - prior * ours.get(key, 0.0) for key, weight in every.items()}
-    left = {key: weight for key, weight in left.items() if weight > _SHARE}
+    left = {key: weight for key, weight in left.items() if weight > _SHARE * every[key]}
     if not left:
         return None, None
     component = {p.key: p.component for p in all_parts}
