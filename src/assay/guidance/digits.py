@@ -77,8 +77,8 @@ def images(seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     """(training, held-out) images of each digit, each (n, 64) in [-1, 1]; halves by ``seed``."""
     from sklearn.datasets import load_digits
 
-    data = load_digits()
-    x, y = data.data / 8.0 - 1.0, data.target
+    pixels, y = load_digits(return_X_y=True)
+    x, y = np.asarray(pixels) / 8.0 - 1.0, np.asarray(y)
     rng = np.random.default_rng(seed)
     halves = []
     for digit in range(10):
@@ -124,10 +124,11 @@ def _clusters(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
     """k-means centres, their shares, the pooled within-cluster covariance."""
     from sklearn.cluster import KMeans
 
-    found = KMeans(k, n_init=2, random_state=0).fit(x)
-    own = found.cluster_centers_[found.labels_]
+    found = KMeans(k, n_init=2, random_state=0).fit(x)  # pyright: ignore[reportArgumentType]
+    labels = np.asarray(found.labels_)
+    own = found.cluster_centers_[labels]
     pooled = (x - own).T @ (x - own) / max(len(x) - k, 1)
-    return found.cluster_centers_, np.bincount(found.labels_, minlength=k) / len(x), pooled
+    return found.cluster_centers_, np.bincount(labels, minlength=k) / len(x), pooled
 
 
 def _shrunk(pooled: np.ndarray, shrinkage: float) -> np.ndarray:

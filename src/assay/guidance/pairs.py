@@ -6,7 +6,8 @@ support it says how many samples leave it, with data how far they are from it.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from array_api_compat import is_torch_array
@@ -56,6 +57,15 @@ def measure(
     return row | columns.data_columns(own, kept)
 
 
+@dataclass(frozen=True)
+class _Box:
+    low: np.ndarray
+    high: np.ndarray
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return np.all((self.low <= x) & (x <= self.high), axis=1)
+
+
 def _shape(cond: Any, support: Any, kept: np.ndarray | None) -> tuple[int, ...]:
     if kept is not None:
         if kept.ndim < 2 or len(kept) < 2:
@@ -81,21 +91,19 @@ def _generators(cond: Any, uncond: Any, shape: tuple[int, ...]) -> Generators:
 
 def _inside(support: Any, kept: np.ndarray | None) -> tuple[columns.Inside | None, str | None]:
     if callable(support):
-        return support, "given"
+        return cast(columns.Inside, support), "given"
     if support is not None:
         low, high = (np.asarray(edge, dtype=np.float64) for edge in support)
         if not np.all(low < high):
             raise ValueError(f"support {support!r} must be (low, high) with low < high")
 
-        def within(x: np.ndarray) -> np.ndarray:
-            return np.all((low <= x) & (x <= high), axis=1)
-
-        return within, "given"
+        return _Box(low, high), "given"
     if kept is None:
         return None, None
     real = columns.flat(kept)
-    limit = np.quantile(neighbours.knn_distance(real), 0.99)
-    return (
-        lambda x: neighbours.knn_distance(x, real) <= limit,
-        "within the 99 % quantile of the data's own nearest-neighbour distances",
-    )
+    limit = float(np.quantile(neighbours.knn_distance(real), 0.99))
+
+    def near(x: np.ndarray) -> np.ndarray:
+        return neighbours.knn_distance(x, real) <= limit
+
+    return near, "within the 99 % quantile of the data's own nearest-neighbour distances"
