@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from assay.guidance import targets
-from assay.guidance.pairs import measure
 from assay.guidance.config import Simulation
+from assay.guidance.pairs import measure
 
 SMALL = Simulation(n=2000, steps=48)
 
