@@ -99,7 +99,7 @@ class Distribution1D(ABC):
 
     def mean(self) -> float:
         """E X."""
-        return self._table.expect(lambda x: x)
+        return float(np.clip(self._table.expect(lambda x: x), *self.support))
 
     def sd(self) -> float:
         """Standard deviation."""

@@ -2,7 +2,7 @@
 
 Dormand and Prince's method of order 8 with embedded orders 5 and 3 (Hairer, Norsett, Wanner,
 "Solving Ordinary Differential Equations I", section II.10; coefficients from scipy). A lane's
-result does not depend on the lanes beside it, and each evaluation counted is one lane's.
+result depends on the lanes beside it by rounding alone, and each evaluation counted is one lane's.
 """
 
 from __future__ import annotations

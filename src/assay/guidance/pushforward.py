@@ -31,8 +31,8 @@ class Pushforward(TargetLaw):
 
     w: finite, >= 0 or -1; also between where every component is a Gaussian (elsewhere a compact
     class then gathers samples in a point off its support). tol: error allowed in one integration
-    step, in units of noise or, for Gaussians alone, relative to the state; 1e-12 gives ten
-    digits, 1e-4 four of them at a quarter of the cost.
+    step, in units of noise or, for Gaussians alone, relative to the state; the default gives nine
+    digits or more, 1e-4 four or more at about a seventh of the cost.
 
     ``nfe`` counts evaluations of the guided denoiser, each at one x and sigma, since the object
     was made. ValueError: d > 1, w out of range, w > 0 where uncond has no mass under cond.
