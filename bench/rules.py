@@ -37,7 +37,7 @@ ROOT = Path(__file__).parent.parent
 PUBLISHED_MB = {"generate": 3_500, "check": 2_700}
 
 
-def rows(full: bool = False) -> Iterator[Row]:
+def rows(full: bool = True) -> Iterator[Row]:
     """All measurements; full: also growth to 10^8 rows (minutes)."""
     yield from rates()
     yield from peaks()

@@ -74,7 +74,7 @@ def _ode(rows: list[dict[str, Any]]) -> str:
         "dim", "rms_error", "ours_nfe", "dopri5_nfe", "heun_nfe", "nfe_ratio_dopri5",
         "nfe_ratio_heun", "ours_seconds", "time_ratio_dopri5", "time_ratio_heun",
     )  # fmt: skip
-    note = "\nRuns of over a minute are timed by their first 200 evaluations.\n"
+    note = "\nRuns of over 20 seconds are timed by their first 200 evaluations.\n"
     return ODE + _table(titles, [[r[c] for c in columns] for r in rows]) + note
 
 
