@@ -25,7 +25,7 @@ def bench(*, out: Path = Path("out/bench"), only: str = ",".join(STUDIES)) -> No
     Parameters
     ----------
     out
-        Folder of the Runs, one a study (created; finished studies are not measured again).
+        Folder of the Runs, one a study (created; rows that are there are not measured again).
     only
         Comma list of the studies to run.
     """
@@ -40,10 +40,12 @@ def bench(*, out: Path = Path("out/bench"), only: str = ",".join(STUDIES)) -> No
 
 
 def _run(name: str, folder: Path) -> None:
-    """One study; a broken one starts anew, since its rows belong to one run of the machine."""
+    """One study; each row is saved as it is measured, and measured once."""
+    study = importlib.import_module(f"bench.{name}")
     with Run.open(folder, {"kind": f"bench.{name}"}) as run:
-        study = importlib.import_module(f"bench.{name}")
-        run.fill(name, lambda: ([_shown(r) for r in study.rows()], {}))
+        for row in study.rows(run.done):
+            if not run.done(row["key"]):
+                run.append(_shown(row))
     print(f"rows: {folder / 'rows.jsonl'}")
 
 

@@ -7,7 +7,7 @@ w = 3): adaptive reference to 1e-6, float64 torch, Gaussian mixtures of unit var
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,14 +28,17 @@ GROWTH: dict[str, tuple[float, ...]] = {
 }
 
 
-def rows() -> Iterator[dict[str, Any]]:
+def rows(done: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
     """Rows of both kinds: batches of particles, and exact pushforwards as w grows."""
     for name, values in GROWTH.items():
         for value in values:
+            if done(f"cost-{name}-{value:g}"):
+                continue
             yield _batch(name, BASE | {name: value})
     for target in ("gaussians", "uniforms"):
         for w in (0.0, 3.0, 30.0, 300.0, 3000.0):
-            yield _exact(target, w)
+            if not done(f"cost-exact-{target}-{w:g}"):
+                yield _exact(target, w)
 
 
 def _batch(grown: str, case: dict[str, Any]) -> dict[str, Any]:
