@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -147,7 +148,7 @@ def _blocks(
         yield x.reshape(-1, *codecs.SHAPE), np.tile(rules, size)
 
 
-class _Writer(ExitStack):
+class _Writer(ExitStack, ABC):
     """Appends blocks of one part to its files and sums them up."""
 
     def __init__(self, n: int):
@@ -155,8 +156,9 @@ class _Writer(ExitStack):
         self.n, self.at = n, 0
         self.panels, self.rules = hashlib.sha256(), hashlib.sha256()
 
+    @abstractmethod
     def append(self, x: np.ndarray, y: np.ndarray) -> None:
-        raise NotImplementedError
+        """Write one block."""
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> None:
         x, y = np.ascontiguousarray(x, np.int8), np.ascontiguousarray(y, np.int64)
