@@ -119,8 +119,8 @@ def _split(name: str, values: list[str]) -> list[str]:
 
 _COLUMNS = (
     ("law", "law"), ("solver", "solver"), ("w", "w"), ("guidance_scale", "scale"),
-    ("mean", "mean"), ("sd", "sd"), ("median", "median"), ("w1_to_cond", "W1 to cond."),
-    ("w1_to_tilted", "W1 to tilted"), ("off_support", "off support"),
+    ("mean", "mean"), ("sd", "sd"), ("median", "median"), ("w1_to_cond", "W1 cond"),
+    ("w1_to_tilted", "W1 tilt"), ("off_support", "off"),
     ("off_support_denoised", "denoised"), ("nfe", "nfe"),
 )  # fmt: skip
 
@@ -130,11 +130,15 @@ def _print_table(rows: list[dict[str, Any]], out: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"{rows[0]['target']}: guided samples by w", title_justify="left")
-    for _, title in _COLUMNS:
+    # what is the same in every row stands in the title, so that figures keep their digits
+    same = [n for n in ("law", "solver") if len({row.get(n) for row in rows}) == 1]
+    said = ", ".join(str(rows[0][n]) for n in same)
+    table = Table(title=f"{rows[0]['target']}: {said}", title_justify="left", padding=(0, 0, 0, 1))
+    shown = [c for c in _COLUMNS if c[0] not in same]
+    for _, title in shown:
         table.add_column(title, justify="right")
     for row in rows:
-        table.add_row(*(escape(_cell(row.get(name))) for name, _ in _COLUMNS))
+        table.add_row(*(escape(_cell(row.get(name))) for name, _ in shown))
     console = Console()
     console.print(table)
     console.print(f"rows: {escape(str(out / 'rows.jsonl'))}", soft_wrap=True)
@@ -143,4 +147,4 @@ def _print_table(rows: list[dict[str, Any]], out: Path) -> None:
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
