@@ -5,9 +5,9 @@ import pytest
 
 from assay import runs
 from assay.core import intervals
-from assay.rules import bindings, completion, evaluate, genraven, recipes
+from assay.rules import bindings, completion, evaluate, genraven, recipe, recipes
 
-DATA = recipes.Data(per_rule=20)
+DATA = recipe.Data(per_rule=20)
 SEEN = DATA.n_samples
 CONFIG = evaluate.EvaluateConfig(n=300, n_any_panel=40)
 
@@ -118,7 +118,7 @@ def test_nothing_valid_has_no_stages():
 
 
 def test_streamed_training_rows_are_made_again():
-    data = recipes.Data()
+    data = recipe.Data()
 
     class Copier(Truth):
         def sample(self, n, seed=0, temperature=1.0):

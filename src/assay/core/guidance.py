@@ -39,6 +39,17 @@ def w_from_guidance_scale(scale: float) -> float:
     return scale - 1
 
 
+def combine(cond: Array, uncond: Array, w: float) -> Array:
+    """(1 + w) cond - w uncond of two arrays of log probabilities; -inf where cond is -inf.
+
+    The discrete twin of `Guided`: the law proportional to p(v | label)^(1 + w) / p(v)^w. What the
+    condition rules out stays out; what uncond alone rules out (-inf there) counts as w = 0.
+    """
+    xp: Any = special.namespace(cond)
+    push = xp.where(xp.isfinite(cond) & xp.isfinite(uncond), w * (cond - uncond), 0.0 * w)
+    return cond + push
+
+
 @dataclass(frozen=True)
 class Guided:
     """The denoiser cond guided away from uncond by a law; (x, sigma) -> denoised.

@@ -13,7 +13,7 @@ import scipy.special as sp
 from array_api_compat import array_namespace, is_torch_array
 
 Array = Any  # numpy.ndarray or torch.Tensor
-Rng = Any  # numpy.random.Generator or torch.Generator
+Rng = Any  # numpy.random.Generator, torch.Generator or assay.families.streams.Streams
 
 
 def namespace(*arrays: Array) -> Any:
@@ -86,7 +86,10 @@ def randn(rng: Rng, shape: tuple[int, ...], like: Array | None = None) -> Array:
     import torch
 
     dtype = torch.float64 if like is None else like.dtype
-    draws = torch.randn(shape, generator=rng, dtype=dtype, device=rng.device)
+    if isinstance(rng, torch.Generator):
+        draws = torch.randn(shape, generator=rng, dtype=dtype, device=rng.device)
+    else:  # one stream a line, as `assay.families.streams` has them
+        draws = rng.randn(*shape).to(dtype)
     return draws if like is None else draws.to(like.device)
 
 
@@ -98,5 +101,8 @@ def rand(rng: Rng, shape: tuple[int, ...], like: Array | None = None) -> Array:
     import torch
 
     dtype = torch.float64 if like is None else like.dtype
-    draws = torch.rand(shape, generator=rng, dtype=dtype, device=rng.device)
+    if isinstance(rng, torch.Generator):
+        draws = torch.rand(shape, generator=rng, dtype=dtype, device=rng.device)
+    else:
+        draws = rng.rand(*shape).to(dtype)
     return draws if like is None else draws.to(like.device)

@@ -13,7 +13,10 @@ a batch with half the streams has the same losses as those samples in the whole 
 from __future__ import annotations
 
 import abc
+import copy
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -27,7 +30,9 @@ Batch = Mapping[str, torch.Tensor]
 class Family(torch.nn.Module, abc.ABC):
     """A network and a corruption. ``shape`` is that of one sample's codes."""
 
+    network: Any
     shape: tuple[int, ...]
+    bound: tuple[int, float] | None = None  # label and w, where `guided` has bound them
 
     @abc.abstractmethod
     def loss(self, batch: Batch, rng: Streams) -> torch.Tensor:
@@ -55,6 +60,26 @@ class Family(torch.nn.Module, abc.ABC):
     @abc.abstractmethod
     def evaluations(self, n_unknown: int | None = None) -> int:
         """Network evaluations for a sample, or for a completion of so many unknown panels."""
+
+    @property
+    def n_labels(self) -> int:
+        """How many labels the network knows; 0 for a model without."""
+        return getattr(self.network.config, "n_labels", 0)
+
+    def guided(self, label: int, w: float = 0.0) -> Family:
+        """The same parameters with a condition bound: `sample` and `complete` draw given it.
+
+        label: 1..n_labels (a rule id + 1); w: guidance weight as in `core.guidance`, 0 for the
+        plain conditional law. ValueError where the model has no such label.
+        """
+        if not 1 <= label <= self.n_labels:
+            has = f"labels 1 to {self.n_labels}" if self.n_labels else "no labels"
+            raise ValueError(f"label {label} is unknown: the model has {has}")
+        if not math.isfinite(w):
+            raise ValueError(f"w must be finite, got {w!r}")
+        bound = copy.copy(self)
+        bound.bound = (label, w)
+        return bound
 
     @staticmethod
     def streams(seed: int) -> Streams:

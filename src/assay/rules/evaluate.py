@@ -28,7 +28,8 @@ from pydantic import Field, field_validator
 
 from assay.core import intervals
 from assay.models.config import Config
-from assay.rules import bindings, completion, genraven, memorisation, recipes, shares
+from assay.rules import bindings, completion, genraven, memorisation, shares
+from assay.rules.recipe import VALIDATION_SEED, Data, Recipe, load_config
 from assay.runs import Run
 
 PROTOCOLS = ("unconditional", "copies", "completion", "any_panel")
@@ -82,7 +83,7 @@ class Evaluation:
     def __init__(
         self,
         generator: Generates,
-        data: recipes.Data,
+        data: Data,
         samples_seen: int,
         config: EvaluateConfig,
         binding: bindings.Binding | None = None,
@@ -128,7 +129,7 @@ class Evaluation:
     def fresh(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Validation samples over trained and held-out rules, (x, y)."""
         rules = sorted({*self.data.rules, *self.data.held_out})
-        return genraven.generate(n, rules, recipes.VALIDATION_SEED + self.config.seed)
+        return genraven.generate(n, rules, VALIDATION_SEED + self.config.seed)
 
     # ---- protocols: (key, () -> rows) --------------------------------------------------------
 
@@ -186,7 +187,7 @@ class Evaluation:
 
     def _copies_rows(self, temperature: float) -> list[Row]:
         own = self.index().overlap(self.binding.project(self.drawn(temperature)[0]))
-        seed = recipes.VALIDATION_SEED + self.config.seed
+        seed = VALIDATION_SEED + self.config.seed
         x, _ = genraven.generate(self.config.n, self.data.rules, seed)
         natural = self.index().overlap(self.binding.project(x))
         return [
@@ -264,8 +265,8 @@ def evaluate(
 
     Returns the rows; with a Run open for writing, those it has are not computed again.
     """
-    recipe = recipes.load_config({
-        k: v for k, v in generator.about.items() if k in recipes.Recipe.model_fields
+    recipe = load_config({
+        k: v for k, v in generator.about.items() if k in Recipe.model_fields
     })  # fmt: skip
     seen = int(generator.about["samples_seen"])
     binding = bindings.get(recipe.binding)

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from assay import progress, runs
-from assay.rules import bindings, recipes
+from assay.rules import bindings
 from assay.rules.generator import Generator
+from assay.rules.recipe import Recipe, batches, build_family, load_config
 
 CHECKPOINT = "checkpoint.safetensors"
 
 
 def train(
-    recipe: recipes.Recipe,
+    recipe: Recipe,
     out: str | os.PathLike[str],
     every: int = 200,
     log_every: int = 50,
@@ -38,12 +39,12 @@ def train(
     from assay.training import checkpoint, fit
 
     with runs.Run.open(out, recipe) as run:
-        family = recipes.build_family(recipe)
+        family = build_family(recipe)
         state, path = fit.begin(family, recipe.fit), run.path / CHECKPOINT
         if path.exists():
             checkpoint.read(path, state)
         n = recipe.fit.n_steps
-        steps = fit.fit(family, recipes.batches(recipe), recipe.fit, state)
+        steps = fit.fit(family, batches(recipe), recipe.fit, state)
         with progress.bar(f"{recipe.name}-{recipe.preset}", n) as advance:
             advance(state.step)
             log = _Log(run, log_every, n)
@@ -82,13 +83,13 @@ class _Log:
             )
 
 
-def timed(recipe: recipes.Recipe, minutes: float) -> recipes.Recipe:
+def timed(recipe: Recipe, minutes: float) -> Recipe:
     """The recipe with as many steps as fit into so many minutes here; 50 of them are timed."""
     from assay.training import fit
 
     if not 0 < minutes < float("inf"):
         raise ValueError(f"minutes must be a positive number, got {minutes!r}")
-    family, made = recipes.build_family(recipe), recipes.batches(recipe)
+    family, made = build_family(recipe), batches(recipe)
     seconds = fit.seconds_per_step(family, made, recipe.fit)
     n_steps = max(1, round(60 * minutes / seconds))
     return recipe.model_copy(update={"fit": recipe.fit.model_copy(update={"n_steps": n_steps})})
@@ -104,11 +105,11 @@ def load(path: str | os.PathLike[str], averaged: bool | None = None) -> Generato
     run = runs.Run.read(path)
     if run.config.get("kind") != "rules.train":
         raise ValueError(f"{Path(path)}: is no training Run; name one written by training")
-    recipe = recipes.load_config(run.config)
+    recipe = load_config(run.config)
     file = run.path / CHECKPOINT
     if not file.exists():
         raise ValueError(f"{file}: is not there; train the recipe until its first checkpoint")
-    family = recipes.build_family(recipe)
+    family = build_family(recipe)
     use_average = recipe.fit.ema is not None if averaged is None else averaged
     family.load_state_dict(checkpoint.weights(file, use_average))
     about = {**recipe.model_dump(mode="json"), "averaged": use_average}

@@ -1,0 +1,141 @@
+"""A recipe: the whole configuration of a model, its data and its training; enough to repeat it.
+
+It is saved whole in its Run. `rules.recipes` lists those there are, `rules.presets` has the
+functions that make them. A new family adds a line to ``_FAMILIES``: how it is built, imported
+only then.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, ValidationError, field_validator
+
+from assay.families.config import SetTokenConfig
+from assay.models.config import Config, SetNetConfig
+from assay.rules import bindings, genraven
+from assay.training.config import FitConfig
+
+VALIDATION_SEED = 1_000_003  # of samples never trained on, whatever the training seed
+
+
+class Data(Config):
+    """Samples to train on. ``per_rule`` None: streamed, every sample new."""
+
+    rules: tuple[int, ...] = genraven.trained(0)
+    held_out: tuple[int, ...] = genraven.SPLITS[0]
+    per_rule: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+    @field_validator("seed")
+    @classmethod
+    def _apart(cls, seed: int) -> int:
+        if seed == VALIDATION_SEED:
+            raise ValueError(f"seed {seed} is the validation samples'; take another")
+        return seed
+
+    @property
+    def n_samples(self) -> int | None:
+        """How many different samples there are; None where they are streamed."""
+        return None if self.per_rule is None else self.per_rule * len(self.rules)
+
+
+class Recipe(Config):
+    """A family over a network, the codes it learns, the data, the loop."""
+
+    kind: Literal["rules.train"] = "rules.train"
+    name: str
+    preset: str
+    family: str
+    binding: str
+    network: dict[str, Any]  # the family's own network configuration, resolved
+    options: dict[str, Any]  # the family's own, resolved
+    data: Data = Data()
+    fit: FitConfig = FitConfig()
+    seed: int = Field(default=0, ge=0)  # of the first weights
+
+    @field_validator("binding")
+    @classmethod
+    def _bound(cls, name: str) -> str:
+        return bindings.get(name).name
+
+
+# family -> (where its class is, its config, where its network's class is, that one's config);
+# built as Family(Network(config, seed), config)
+_FAMILIES = {
+    "settoken": (
+        ("assay.families.settoken", "SetTokens"),
+        SetTokenConfig,
+        ("assay.models.setnet", "SetNet"),
+        SetNetConfig,
+    ),
+}
+
+
+def build_family(recipe: Recipe) -> Any:
+    """The family of a recipe with its first weights. ValueError for a configuration refused."""
+    if recipe.family not in _FAMILIES:
+        raise ValueError(
+            f"family {recipe.family!r} is unknown; choose from {', '.join(_FAMILIES)}"
+        )
+    family, family_config, network, network_config = _FAMILIES[recipe.family]
+    net = _named(network)(network_config.model_validate(recipe.network), recipe.seed)
+    return _named(family)(net, family_config.model_validate(recipe.options))
+
+
+def _named(where: tuple[str, str]) -> Any:
+    return getattr(importlib.import_module(where[0]), where[1])
+
+
+def batches(recipe: Recipe) -> Callable[[int], dict[str, Any]]:
+    """batches(step): the step's samples as tensors "x" (codes) and "label" (rule id + 1).
+
+    Streamed data are samples step * batch onwards of the seed; fixed data go through all samples
+    in an order drawn anew for each epoch.
+    """
+    data, size = recipe.data, recipe.fit.batch
+    encode = bindings.get(recipe.binding).encode
+
+    def made(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        import torch
+
+        return {"x": torch.from_numpy(encode(x)), "label": torch.from_numpy(y + 1)}
+
+    if data.n_samples is None:
+        return lambda step: made(
+            *genraven.generate(size, data.rules, data.seed, first=step * size)
+        )
+    x, y = genraven.generate(data.n_samples, data.rules, data.seed)
+
+    def fixed(step: int) -> dict[str, Any]:
+        lines = _epoch_lines(len(x), data.seed, step * size, size)
+        return made(x[lines], y[lines])
+
+    return fixed
+
+
+def _epoch_lines(n: int, seed: int, start: int, size: int) -> np.ndarray:
+    """Lines start..start+size-1 of epoch after epoch, each a permutation of n lines."""
+    at = np.arange(start, start + size)
+    orders = {e: np.random.default_rng((seed, int(e))).permutation(n) for e in np.unique(at // n)}
+    return np.array([orders[i // n][i % n] for i in at])
+
+
+def load_config(values: dict[str, Any]) -> Recipe:
+    """The recipe from plain values, as a Run keeps it. ValueError in one line where refused."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def mini() -> Data:
+    """genraven-mini, streamed: rules 30 to 39, of them 34 and 37 held out, occupancy alone."""
+    held_out = genraven.MINI.held_out
+    rules = tuple(r for r in genraven.MINI.rules if r not in held_out)
+    return Data(rules=rules, held_out=held_out)
