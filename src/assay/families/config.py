@@ -15,11 +15,13 @@ class SetTokenConfig(Config):
     orders: shares of the orders natural, column and any (see `assay.families.orders`), which say
     which masks can be completed. last_weight: how much more a token of a row's last panel counts
     in the loss than one of the others (whose conditional law stays the best answer either way).
+    sweeps: how often a drawn sample's rows are drawn anew, each given the other two.
     """
 
     orders: tuple[float, float, float] = (0.5, 0.25, 0.25)
     last_weight: float = Field(default=1.0, gt=0)
     early_weight: float = Field(default=0.5, ge=0)  # of a first answer, where the network has one
+    sweeps: int = Field(default=0, ge=0)
     label_drop: float = Field(default=0.1, ge=0, le=1)  # for a network that has labels
 
     @field_validator("orders")
@@ -62,3 +64,62 @@ class CompletionConfig(Config):
         if self.kind == "repaint" and self.resample > 1 and self.jump >= self.n_steps:
             raise ValueError(f"jump {self.jump} must be below n_steps {self.n_steps}")
         return self
+
+
+class SamplerConfig(Config):
+    """A solver of the probability flow or the reverse SDE, and its grid of sigmas, last one 0.
+
+    kind: euler is DDIM, sde is DDPM's ancestral sampler (posterior variance), both in the
+    coordinate x0 + sigma noise. grid: spacing of the sigmas (`assay.core.noise`); ddpm: those of
+    its linear betas, which knows its own ends. churn: EDM's S_churn, for heun and euler, where
+    sigma lies in churn_range.
+    """
+
+    kind: Literal["heun", "euler", "dpmpp_2m", "sde"] = "heun"
+    grid: Literal["karras", "exponential", "ou", "flow", "ddpm"] = "karras"
+    n_steps: int = Field(default=18, ge=1)
+    sigma_min: float = Field(default=0.002, gt=0)
+    sigma_max: float = Field(default=80.0, gt=0)
+    rho: float = Field(default=7.0, gt=0)
+    churn: float = Field(default=0.0, ge=0)
+    churn_range: tuple[float, float] = (0.0, 1e6)
+    churn_noise: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _sound(self) -> SamplerConfig:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_min {self.sigma_min} must be below sigma_max")
+        if self.churn and self.kind not in ("heun", "euler"):
+            raise ValueError(f"churn {self.churn} needs kind heun or euler, not {self.kind}")
+        return self
+
+
+class ContinuousConfig(Config):
+    """What the diffusion families share; see `assay.families.continuous`.
+
+    known: the share of samples that a network with amortised conditioning is told panels of.
+    """
+
+    sampler: SamplerConfig = SamplerConfig()
+    completion: CompletionConfig = CompletionConfig(kind="replacement")
+    label_drop: float = Field(default=0.1, ge=0, le=1)  # for a network that has labels
+    known: float = Field(default=0.5, ge=0, le=1)
+
+
+class HeadConfig(Config):
+    """The law of one token given a hidden state; see `assay.families.heads` for the kinds.
+
+    sizes: how many values each part of a token has, (8, 11, 11) for a cell's shape, size and
+    colour with empty in front, (2,) for occupied cells. rank: features of a chain's conditionals.
+    """
+
+    kind: Literal["joint", "separate", "chain"] = "joint"
+    sizes: tuple[int, ...] = (8, 11, 11)
+    rank: int = Field(default=64, ge=1)
+
+    @field_validator("sizes")
+    @classmethod
+    def _counts(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if not sizes or min(sizes) < 1:
+            raise ValueError(f"sizes {sizes} must be one or more numbers of values >= 1")
+        return sizes
