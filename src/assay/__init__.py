@@ -4,7 +4,8 @@ A denoiser is a function (x, sigma) -> E[x0 | x]; it may be exact (a mixture), l
 guided (two denoisers and a weight), clamped (known panels) or borrowed (a diffusers pipeline), and
 every solver, measure and sweep takes any of them.
 
-``assay.open(DIR)`` opens a Run; the laboratories are ``assay.guidance`` and ``assay.rules``.
+``assay.open(DIR)`` opens a Run, ``assay.load(NAME)`` a trained model; the laboratories are
+``assay.guidance`` and ``assay.rules``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from assay.rules.generator import Generator
     from assay.runs import Run
 
 __version__ = "0.1.0"
@@ -26,3 +28,17 @@ def open(path: str | os.PathLike[str]) -> Run:
     from assay import runs
 
     return runs.Run.read(path)
+
+
+def load(
+    source: str | os.PathLike[str], averaged: bool | None = None, device: str | None = None
+) -> Generator:
+    """A trained model: a shipped one by name, or that of a Run's folder or .safetensors file.
+
+    ``model.sample(n)`` and ``model.complete(panels, mask)`` give int8 panels (n, 3, 3, 9, 3).
+    averaged: averaged or raw weights of a Run [default: averaged where it has them]; device: a
+    torch device [default: a GPU where there is one]. ValueError naming what can be loaded.
+    """
+    from assay.rules import shipping
+
+    return shipping.load(source, averaged, device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -168,16 +167,11 @@ def show(
 
 def _rule(target: str) -> int | None:
     """The rule of this number or name; None for what looks like a file's name."""
-    from assay.rules import genraven
+    from assay.rules import genraven, names
 
-    if target.isdecimal() and int(target) < len(genraven.RULES):
-        return int(target)
-    wanted = re.sub(r"[\s_]+|-(?=[a-z])", " ", target.lower())
-    for rule in genraven.RULES:
-        if rule.name.lower() == wanted:
-            return rule.id
-    if "." in target or "/" in target:
-        return None
+    found = names.find(target)
+    if found is not None or "." in target or "/" in target:
+        return found
     raise ValueError(
         f"{target!r} is neither a file nor a rule; rules are 0 to 39, or names such as "
         f"{genraven.RULES[17].name!r}"

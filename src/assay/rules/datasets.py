@@ -33,7 +33,9 @@ from assay.rules import codecs, folders, genraven
 from assay.rules.memorisation import Index
 from assay.rules.panelfile import cell_counts, load_panels
 
-__all__ = ["FORMATS", "PARTS", "Dataset", "cell_counts", "load_panels", "rule_seed", "write"]
+__all__ = [
+    "FORMATS", "PARTS", "Dataset", "again", "cell_counts", "load_panels", "rule_seed", "write",
+]  # fmt: skip
 
 FORMATS = ("npy", "parquet")
 PARTS = ("train", "validation", "held_out")
@@ -85,25 +87,60 @@ def write(
     if (path / MANIFEST).is_file():
         return _same(path, about)
     with folders.written(path, MANIFEST) as part:
-        sources = {r: _Source(seed, r) for r in (*about["trained"], *about["held_out"])}
-        barred, sums = Index(), {}
-        for name in ("validation", "held_out", "train"):
-            n = samples_per_rule if name == "train" else VALIDATION
-            chosen = [sources[r] for r in about["held_out" if name == "held_out" else "trained"]]
-            blocks = _blocks(chosen, n, barred if name == "train" else None)
-            with _writer(part, name, format, n * len(chosen)) as writer:
+        sources, sums = _sources(about), {}
+        for name, n, blocks in _parts(about, sources):
+            with _writer(part, name, format, n) as writer:
                 for x, y in blocks:
                     writer(x, y)
-                    if name != "train":
-                        barred.add(x)
                     advance(len(x))
                 sums[name] = writer.sums()
         about["passed_over"] = sum(source.dropped for source in sources.values())
         about["parts"] = {name: sums[name] for name in PARTS}
-        digest = hashlib.sha256(runs.dumps(about["parts"]).encode())
-        about["fingerprint"] = digest.hexdigest()
+        about["fingerprint"] = _fingerprint(sums)
         folders.write_json(part / MANIFEST, about)
     return Dataset(path, about)
+
+
+def again(
+    samples_per_rule: int, split: int, seed: int, fingerprint: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The train part of a data set once more, in blocks (x, y), without its files.
+
+    ValueError, after the last block, where it is not the data set of this fingerprint.
+    """
+    about, sums = _about(samples_per_rule, split, seed, "npy"), {}
+    for name, n, blocks in _parts(about, _sources(about)):
+        with _Sums(n) as sum_up:
+            for x, y in blocks:
+                sum_up(x, y)
+                if name == "train":
+                    yield x, y
+            sums[name] = sum_up.sums()
+    if _fingerprint(sums) != fingerprint:
+        raise ValueError(
+            f"the data set {fingerprint[:12]}... cannot be made again: it was written under "
+            "another version of the law or other settings; name its folder where it is asked for"
+        )
+
+
+def _sources(about: dict[str, Any]) -> dict[int, _Source]:
+    return {r: _Source(about["seed"], r) for r in (*about["trained"], *about["held_out"])}
+
+
+def _parts(
+    about: dict[str, Any], sources: dict[int, _Source]
+) -> Iterator[tuple[str, int, Iterator[tuple[np.ndarray, np.ndarray]]]]:
+    """(name, samples, blocks) of each part in the order in which they are drawn."""
+    barred = Index()
+    for name in ("validation", "held_out", "train"):
+        n = about["samples_per_rule"] if name == "train" else VALIDATION
+        chosen = [sources[r] for r in about["held_out" if name == "held_out" else "trained"]]
+        yield name, n * len(chosen), _blocks(chosen, n, barred, name == "train")
+
+
+def _fingerprint(sums: dict[str, dict[str, Any]]) -> str:
+    parts = {name: sums[name] for name in PARTS}
+    return hashlib.sha256(runs.dumps(parts).encode()).hexdigest()
 
 
 def _about(samples_per_rule: int, split: int, seed: int, format: str) -> dict[str, Any]:
@@ -138,14 +175,17 @@ def _same(path: Path, about: dict[str, Any]) -> Dataset:
 
 
 def _blocks(
-    sources: list[_Source], n: int, barred: Index | None
+    sources: list[_Source], n: int, barred: Index, heed: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """n samples of each source, interleaved, in blocks (x, y)."""
+    """n samples of each source, interleaved, in blocks (x, y); they heed the barred or join it."""
     rules = np.array([source.rule for source in sources])
     for start in range(0, n, _BLOCK):
         size = min(_BLOCK, n - start)
-        x = np.stack([source.take(size, barred) for source in sources], 1)
-        yield x.reshape(-1, *codecs.SHAPE), np.tile(rules, size)
+        taken = [source.take(size, barred if heed else None) for source in sources]
+        x = np.stack(taken, 1).reshape(-1, *codecs.SHAPE)
+        if not heed:
+            barred.add(x)
+        yield x, np.tile(rules, size)
 
 
 class _Writer(ExitStack, ABC):
@@ -172,6 +212,13 @@ class _Writer(ExitStack, ABC):
         assert self.at == self.n
         sums = {"sha256_panels": self.panels, "sha256_rules": self.rules}
         return {"n": self.n, **{name: digest.hexdigest() for name, digest in sums.items()}}
+
+
+class _Sums(_Writer):
+    """Sums up without writing."""
+
+    def append(self, x: np.ndarray, y: np.ndarray) -> None:
+        pass
 
 
 class _NpyWriter(_Writer):

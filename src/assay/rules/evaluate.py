@@ -34,7 +34,6 @@ from assay.runs import Run
 
 PROTOCOLS = ("unconditional", "copies", "completion", "any_panel")
 Row = dict[str, Any]
-_STREAM = 1 << 15  # training samples made again at a time
 
 
 class Generates(Protocol):
@@ -112,9 +111,7 @@ class Evaluation:
         """The training samples' contents, made again from their seed."""
         if self._index is None:
             self._index = memorisation.Index(self.levels, self.form)
-            for first in range(0, self.n_trained, _STREAM):
-                n = min(_STREAM, self.n_trained - first)
-                x, _ = genraven.generate(n, self.data.rules, self.data.seed, first=first)
+            for x, _ in self.data.samples(self.n_trained):
                 self._index.add(self.binding.project(x))
         return self._index
 

@@ -3,22 +3,34 @@
 Both work through the samples in internal batches of one fixed size, the last one filled up, so
 that the network always sees the same shapes; sample i draws from stream i of the seed. The same
 seed gives the same bytes, and the first samples of a larger n are those of a smaller one.
+
+A model that was trained with labels draws given a rule where one is named, guided by w in the
+paper's convention (`assay.core.guidance`): w = 0 is the plain conditional law, w = -1 the
+unconditional one.
 """
 
 from __future__ import annotations
 
+import operator
+import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from assay.rules import bindings, codecs
+from assay.rules import bindings, codecs, names
 from assay.rules.completion import as_mask
 
 BATCH = 128
 
 
 class Generator:
-    """A family (see `assay.families.base`) bound to panels. ``about`` says what it is."""
+    """A family (see `assay.families.base`) bound to panels. ``about`` says what it is.
+
+    on_batch, where set, is called with the number of samples done after every internal batch.
+    """
+
+    on_batch: Callable[[int], None] | None = None
 
     def __init__(
         self, family: Any, binding: bindings.Binding, about: dict[str, Any] | None = None
@@ -26,31 +38,51 @@ class Generator:
         self.family, self.binding, self.about = family, binding, about or {}
         self.batch = BATCH
 
-    def sample(self, n: int, seed: int = 0, temperature: float = 1.0) -> np.ndarray:
-        """int8 (n, 3, 3, 9, 3): n draws. ValueError for n or seed < 0 or a bad temperature."""
-        if n < 0:
-            raise ValueError(f"n must be at least 0, got {n}")
-        rng = self.family.streams(seed)
-        codes = [np.empty((0, *self.binding.shape), np.int64)]
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        temperature: float = 1.0,
+        rule: int | str | None = None,
+        w: float = 0.0,
+    ) -> np.ndarray:
+        """int8 (n, 3, 3, 9, 3): n draws.
+
+        n: 0 or more; seed: 0 to 2^64 - 1; temperature: 0 or more, 1 the model's own law, 0 the
+        likeliest choice; rule: id or name of a rule to draw given, for a model trained with
+        labels; w: any finite guidance weight. ValueError for anything else.
+        """
+        n, family = _integer("n", n), self._given(rule, w)
+        rng = family.streams(_integer("seed", seed))
+        drawn = []
         for first in range(0, n, self.batch):
-            drawn = self.family.sample(self.batch, rng.at(first), temperature)
-            codes.append(drawn.cpu().numpy()[: n - first])
-        return self.binding.decode(np.concatenate(codes), seed)
+            codes = family.sample(self.batch, rng.at(first), temperature)
+            drawn.append(self._taken(codes, n - first))
+        empty = np.empty((0, *self.binding.shape), np.int64)
+        return self.binding.decode(np.concatenate(drawn) if drawn else empty, seed)
 
     def complete(
-        self, panels: np.ndarray, mask: np.ndarray, seed: int = 0, temperature: float = 0.0
+        self,
+        panels: np.ndarray,
+        mask: np.ndarray,
+        seed: int = 0,
+        temperature: float = 0.0,
+        rule: int | str | None = None,
+        w: float = 0.0,
     ) -> np.ndarray:
         """int8 panels with the unknown ones drawn, the known ones untouched.
 
         panels (n, 3, 3, 9, 3), integers; mask bool (3, 3) or (n, 3, 3), True where unknown: what
-        lies there is never read. ValueError for other shapes, for invalid cells in known panels,
-        and for masks that the family cannot complete.
+        lies there is never read. A mask without unknown panels gives a copy, one without known
+        panels a sample. The rest as for `sample`. ValueError for other shapes, for invalid cells
+        in known panels, and, naming those it can, for masks that the family cannot complete.
         """
-        x = codecs.as_panels(panels)
+        x, family = codecs.as_panels(panels), self._given(rule, w)
         where = as_mask(mask, len(x))
         hidden = where[..., None, None]
         _check_known(x, hidden)
         known = np.where(hidden, -1, x).astype(np.int8)
+        rng = family.streams(_integer("seed", seed))
         if not where.any():
             return known
         codes = self.binding.encode(known)
@@ -59,19 +91,70 @@ class Generator:
             lines = np.flatnonzero(unknown == count)
             for first in range(0, len(lines), self.batch):
                 part = lines[first : first + self.batch]
-                codes[part] = self._drawn(codes, where, part, seed, temperature)
+                full = np.resize(part, self.batch)  # filled up by repetition
+                if count == 9:
+                    drawn = family.sample(self.batch, rng.take(full), temperature)
+                else:
+                    context, mask = self._placed(codes[full], where[full])
+                    drawn = family.complete(context, mask, rng.take(full), temperature)
+                codes[part] = self._taken(drawn, len(part))
         return np.where(hidden, self.binding.decode(codes, seed), known)
 
-    def _drawn(self, codes, where, lines, seed, temperature) -> np.ndarray:
-        """The codes of some lines, completed in a batch that is filled up by repetition."""
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights to a .safetensors file and what they are to a .json beside it.
+
+        `assay.load` reads them. ValueError where the file cannot be written.
+        """
+        from assay.rules import shipping
+
+        shipping.save(self, path)
+
+    def _given(self, rule: int | str | None, w: float) -> Any:
+        """The family, or the family given a rule."""
+        if rule is None:
+            if w != 0:
+                raise ValueError(f"w = {w!r} guides towards a rule; name the rule too")
+            return self.family
+        label = names.rule_id(rule) + 1
+        if not self.family.n_labels:
+            raise ValueError(
+                f"rule {rule!r}: this model was trained without rule labels; train a "
+                "conditional one, or leave the rule out"
+            )
+        return self.family.guided(label, w)
+
+    def _placed(self, codes: np.ndarray, where: np.ndarray) -> tuple[Any, Any]:
+        """Codes and, where it falls on them, the mask of panels: tensors."""
         import torch
 
-        full = np.resize(lines, self.batch)
-        mask = np.ascontiguousarray(self.binding.place(where[full]))
-        rng = self.family.streams(seed).take(full)
-        context, unknown = torch.from_numpy(codes[full]), torch.from_numpy(mask)
-        drawn = self.family.complete(context, unknown, rng, temperature)
-        return drawn.cpu().numpy()[: len(lines)]
+        mask = np.ascontiguousarray(self.binding.place(where))
+        return torch.from_numpy(codes), torch.from_numpy(mask)
+
+    def _taken(self, codes: Any, n: int) -> np.ndarray:
+        """The first n codes of an internal batch."""
+        taken = codes.cpu().numpy()[:n]
+        if self.on_batch is not None:
+            self.on_batch(len(taken))
+        return taken
+
+    def __repr__(self) -> str:
+        name = self.about.get("name", type(self.family).__name__)
+        preset = f"-{self.about['preset']}" if self.about.get("preset") else ""
+        size = sum(p.numel() for p in self.family.parameters())
+        seen = self.about.get("samples_seen")
+        learned = f", {seen:,} samples seen" if seen is not None else ""
+        return f"Generator({name}{preset}, {size:,} parameters{learned})"
+
+
+def _integer(name: str, value: Any) -> int:
+    """value, an integer in 0..2^64-1; ValueError otherwise."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be an integer, got {value!r}") from None
+    if not 0 <= number < 1 << 64:
+        raise ValueError(f"{name} must lie in 0..2^64-1, got {number}")
+    return number
 
 
 def _check_known(x: np.ndarray, hidden: np.ndarray) -> None:

@@ -7,8 +7,9 @@ only then.
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -20,15 +21,21 @@ from assay.rules import bindings, genraven
 from assay.training.config import FitConfig
 
 VALIDATION_SEED = 1_000_003  # of samples never trained on, whatever the training seed
+_BLOCK = 1 << 15  # training samples made again at a time
 
 
 class Data(Config):
-    """Samples to train on. ``per_rule`` None: streamed, every sample new."""
+    """Samples to train on. ``per_rule`` None: streamed, every sample new.
+
+    fingerprint: of the data set (`datasets`) whose train part is learned, instead of the first
+    samples of the seed.
+    """
 
     rules: tuple[int, ...] = genraven.trained(0)
     held_out: tuple[int, ...] = genraven.SPLITS[0]
     per_rule: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
+    fingerprint: str | None = None
 
     @field_validator("seed")
     @classmethod
@@ -41,6 +48,22 @@ class Data(Config):
     def n_samples(self) -> int | None:
         """How many different samples there are; None where they are streamed."""
         return None if self.per_rule is None else self.per_rule * len(self.rules)
+
+    def samples(self, n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The first n samples to train on, made again in blocks (x, y).
+
+        ValueError where they are a data set's that cannot be made again.
+        """
+        if self.fingerprint is None:
+            for first in range(0, n, _BLOCK):
+                size = min(_BLOCK, n - first)
+                yield genraven.generate(size, self.rules, self.seed, first=first)
+            return
+        from assay.rules import datasets
+
+        assert self.per_rule is not None
+        split = genraven.SPLITS.index(self.held_out)
+        yield from datasets.again(self.per_rule, split, self.seed, self.fingerprint)
 
 
 class Recipe(Config):
@@ -77,24 +100,36 @@ _FAMILIES = {
 
 def build_family(recipe: Recipe) -> Any:
     """The family of a recipe with its first weights. ValueError for a configuration refused."""
+    recipe = resolved(recipe)
+    family, family_config, network, network_config = _FAMILIES[recipe.family]
+    net = _named(network)(network_config.model_validate(recipe.network), recipe.seed)
+    return _named(family)(net, family_config.model_validate(recipe.options))
+
+
+def resolved(recipe: Recipe) -> Recipe:
+    """The recipe with every default of its network and family filled in; ValueError as above."""
     if recipe.family not in _FAMILIES:
         raise ValueError(
             f"family {recipe.family!r} is unknown; choose from {', '.join(_FAMILIES)}"
         )
-    family, family_config, network, network_config = _FAMILIES[recipe.family]
-    net = _named(network)(network_config.model_validate(recipe.network), recipe.seed)
-    return _named(family)(net, family_config.model_validate(recipe.options))
+    _, family_config, _, network_config = _FAMILIES[recipe.family]
+    network = network_config.model_validate(recipe.network).model_dump(mode="json")
+    options = family_config.model_validate(recipe.options).model_dump(mode="json")
+    return recipe.model_copy(update={"network": network, "options": options})
 
 
 def _named(where: tuple[str, str]) -> Any:
     return getattr(importlib.import_module(where[0]), where[1])
 
 
-def batches(recipe: Recipe) -> Callable[[int], dict[str, Any]]:
+def batches(
+    recipe: Recipe, samples: tuple[np.ndarray, np.ndarray] | None = None
+) -> Callable[[int], dict[str, Any]]:
     """batches(step): the step's samples as tensors "x" (codes) and "label" (rule id + 1).
 
     Streamed data are samples step * batch onwards of the seed; fixed data go through all samples
-    in an order drawn anew for each epoch.
+    in an order drawn anew for each epoch. samples: panels and rules of fixed data, where they are
+    at hand (memory-mapped, say); else they are made again.
     """
     data, size = recipe.data, recipe.fit.batch
     encode = bindings.get(recipe.binding).encode
@@ -108,7 +143,10 @@ def batches(recipe: Recipe) -> Callable[[int], dict[str, Any]]:
         return lambda step: made(
             *genraven.generate(size, data.rules, data.seed, first=step * size)
         )
-    x, y = genraven.generate(data.n_samples, data.rules, data.seed)
+    if samples is None:
+        blocks = list(data.samples(data.n_samples))
+        samples = np.concatenate([x for x, _ in blocks]), np.concatenate([y for _, y in blocks])
+    x, y = samples
 
     def fixed(step: int) -> dict[str, Any]:
         lines = _epoch_lines(len(x), data.seed, step * size, size)
@@ -120,8 +158,12 @@ def batches(recipe: Recipe) -> Callable[[int], dict[str, Any]]:
 def _epoch_lines(n: int, seed: int, start: int, size: int) -> np.ndarray:
     """Lines start..start+size-1 of epoch after epoch, each a permutation of n lines."""
     at = np.arange(start, start + size)
-    orders = {e: np.random.default_rng((seed, int(e))).permutation(n) for e in np.unique(at // n)}
-    return np.array([orders[i // n][i % n] for i in at])
+    return np.array([_order(n, seed, int(i // n))[i % n] for i in at])
+
+
+@functools.lru_cache(2)
+def _order(n: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(n)
 
 
 def load_config(values: dict[str, Any]) -> Recipe:

@@ -5,22 +5,27 @@
     RUN/checkpoint.safetensors  the last good state
 
 The same call goes on from the checkpoint, bit for bit, whatever stopped it; rows that are there
-already are not written again.
+already are not written again. Of several processes (`processes`) only the first one writes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from assay import progress, runs
-from assay.rules import bindings
+from assay.rules import bindings, processes
+from assay.rules import recipe as recipes
 from assay.rules.generator import Generator
-from assay.rules.recipe import Recipe, batches, build_family, load_config
+from assay.rules.recipe import Recipe, build_family, load_config
 
 CHECKPOINT = "checkpoint.safetensors"
+_TIMED = 55  # steps timed, the first five of them to warm up
 
 
 def train(
@@ -29,31 +34,120 @@ def train(
     every: int = 200,
     log_every: int = 50,
     on_step: Callable[[Any], None] | None = None,
+    samples: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Generator:
     """Train a recipe in the Run ``out``, or go on with it; returns the generator.
 
-    every: steps between checkpoints; log_every: between rows; on_step: called with each
-    `training.fit.Step`, after its checkpoint. ValueError where the folder holds another Run, or
-    loss or gradient is not finite (the last good checkpoint stays).
+    every: steps between checkpoints; log_every: between rows; on_step: called in the first
+    process with each `training.fit.Step`, after its checkpoint; samples: the recipe's fixed data,
+    where they are at hand. ValueError where the folder holds another Run, or loss or gradient is
+    not finite (the last good checkpoint stays).
     """
     from assay.training import checkpoint, fit
 
-    with runs.Run.open(out, recipe) as run:
-        family = build_family(recipe)
-        state, path = fit.begin(family, recipe.fit), run.path / CHECKPOINT
+    with _opened(recipe, out) as run:
+        family = build_family(recipe).to(device())
+        state, path = fit.begin(family, recipe.fit), Path(out) / CHECKPOINT
         if path.exists():
             checkpoint.read(path, state)
-        n = recipe.fit.n_steps
-        steps = fit.fit(family, batches(recipe), recipe.fit, state)
-        with progress.bar(f"{recipe.name}-{recipe.preset}", n) as advance:
-            advance(state.step)
-            log = _Log(run, log_every, n)
-            for step in checkpoint.kept(steps, path, every, n):
-                log(step)
-                advance(1, f"loss {step.loss:.3f}, {log.speed:.0f} samples/s")
-                if on_step is not None:
-                    on_step(step)
-    return Generator(family.eval(), bindings.get(recipe.binding), recipe.model_dump(mode="json"))
+        _agree(state.step)
+        n, batches = recipe.fit.n_steps, recipes.batches(recipe, samples)
+        steps = fit.fit(family, batches, recipe.fit, state)
+        steps = checkpoint.kept(steps, path, every, n)
+        if run is None:
+            for _ in steps:
+                pass
+        else:
+            _watched(steps, _Log(run, log_every, n), state.step, on_step)
+    about = {**recipe.model_dump(mode="json"), "averaged": False}
+    about["samples_seen"] = state.step * recipe.fit.batch
+    return Generator(family.eval(), bindings.get(recipe.binding), about)
+
+
+def _watched(
+    steps: Iterator[Any], log: _Log, done: int, on_step: Callable[[Any], None] | None
+) -> None:
+    """Go through the steps with rows, a progress bar and what the caller wants to see."""
+    config = log.run.config
+    with progress.bar(f"{config['name']}-{config['preset']}", log.last) as advance:
+        advance(done)
+        for step in steps:
+            log(step)
+            advance(1, f"loss {step.loss:.3f}, {log.speed:.0f} samples/s")
+            if on_step is not None:
+                on_step(step)
+
+
+@contextmanager
+def _opened(recipe: Recipe, out: str | os.PathLike[str]) -> Iterator[runs.Run | None]:
+    """The Run, open for writing in the first process; None in the others."""
+    run = processes.first(lambda: runs.Run.open(out, _config(recipe, out)))
+    try:
+        yield run
+    finally:
+        if run is not None:
+            run.close()
+
+
+def _config(recipe: Recipe, out: str | os.PathLike[str]) -> Any:
+    """The configuration to open the Run with: its own, where that says the same.
+
+    A Run of an earlier version lacks what has been added since, with a default that says what
+    was done before.
+    """
+    file = Path(out) / "config.json"
+    if not file.is_file():
+        return recipe
+    there = runs.Run.read(out).config
+    same = there.get("kind") == "rules.train" and _resolved(there) == _resolved(recipe)
+    return there if same else recipe
+
+
+def _resolved(config: Any) -> dict[str, Any]:
+    """A recipe with every default of its network and its family filled in."""
+    recipe = config if isinstance(config, Recipe) else load_config(config)
+    return recipes.resolved(recipe).model_dump(mode="json")
+
+
+def existing(out: str | os.PathLike[str]) -> Recipe | None:
+    """The recipe of the training Run in a folder; None where there is nothing yet.
+
+    ValueError where the folder holds anything else.
+    """
+    path = Path(out)
+    if not (path / "config.json").is_file():
+        if path.is_file() or (path.is_dir() and any(p.name[0] != "." for p in path.iterdir())):
+            raise ValueError(f"{path}: holds other files and no Run; choose a new or empty folder")
+        return None
+    return _training(path)[1]
+
+
+def _training(path: str | os.PathLike[str]) -> tuple[runs.Run, Recipe]:
+    """A training Run and its recipe. ValueError where the folder is none."""
+    run = runs.Run.read(path)
+    if run.config.get("kind") != "rules.train":
+        raise ValueError(f"{Path(path)}: is no training Run; name one written by training")
+    return run, load_config(run.config)
+
+
+def device(name: str | None = None) -> Any:
+    """The torch device of this name, a GPU where there is one unless named."""
+    import torch
+
+    if name is None:
+        name = "cpu"
+        if torch.cuda.is_available():
+            name = f"cuda:{torch.cuda.current_device()}"
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device {name!r} is unknown; use cpu, cuda or cuda:N") from None
+
+
+def _agree(step: int) -> None:
+    """ValueError unless every process has read the same checkpoint."""
+    if processes.shared(lambda: step) != step:
+        raise ValueError("the Run's folder is not the same for every process; share it")
 
 
 class _Log:
@@ -84,28 +178,37 @@ class _Log:
 
 
 def timed(recipe: Recipe, minutes: float) -> Recipe:
-    """The recipe with as many steps as fit into so many minutes here; 50 of them are timed."""
+    """The recipe with as many steps as fit into so many minutes here; 50 of them are timed.
+
+    Of several processes all take part, and the first one's figure counts.
+    """
     from assay.training import fit
 
     if not 0 < minutes < float("inf"):
         raise ValueError(f"minutes must be a positive number, got {minutes!r}")
-    family, made = build_family(recipe), batches(recipe)
-    seconds = fit.seconds_per_step(family, made, recipe.fit)
-    n_steps = max(1, round(60 * minutes / seconds))
+    family, made = build_family(recipe).to(device()), recipes.batches(recipe)
+    with progress.bar("timing 50 steps", _TIMED) as advance:
+
+        def watched(step: int) -> Any:
+            advance()
+            return made(step)
+
+        seconds = fit.seconds_per_step(family, watched, recipe.fit)
+    n_steps = max(1, round(60 * minutes / processes.shared(lambda: seconds)))
     return recipe.model_copy(update={"fit": recipe.fit.model_copy(update={"n_steps": n_steps})})
 
 
-def load(path: str | os.PathLike[str], averaged: bool | None = None) -> Generator:
+def load(
+    path: str | os.PathLike[str], averaged: bool | None = None, where: str | None = None
+) -> Generator:
     """The generator of a Run: averaged weights where it has them, unless told otherwise.
 
-    ValueError where the folder is no training Run or has no checkpoint yet.
+    where: the device [default: a GPU where there is one]. ValueError where the folder is no
+    training Run or has no checkpoint yet.
     """
     from assay.training import checkpoint
 
-    run = runs.Run.read(path)
-    if run.config.get("kind") != "rules.train":
-        raise ValueError(f"{Path(path)}: is no training Run; name one written by training")
-    recipe = load_config(run.config)
+    run, recipe = _training(path)
     file = run.path / CHECKPOINT
     if not file.exists():
         raise ValueError(f"{file}: is not there; train the recipe until its first checkpoint")
@@ -114,4 +217,4 @@ def load(path: str | os.PathLike[str], averaged: bool | None = None) -> Generato
     family.load_state_dict(checkpoint.weights(file, use_average))
     about = {**recipe.model_dump(mode="json"), "averaged": use_average}
     about["samples_seen"] = checkpoint.step_of(file) * recipe.fit.batch
-    return Generator(family.eval(), bindings.get(recipe.binding), about)
+    return Generator(family.eval().to(device(where)), bindings.get(recipe.binding), about)
