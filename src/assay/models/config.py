@@ -35,7 +35,8 @@ class SetNetConfig(Config):
 
     widths: bits of each set of a panel, the first the occupied positions (its popcount bounds
     the sizes of the others). panels: the trunk over nine panel tokens (kinds drawing and chain);
-    tokens: the trunk over set tokens (kinds trunk and drawing). The law of a set is a mixture of
+    tokens: the trunk over set tokens (kinds trunk and drawing); later: its layers after a first
+    answer, which see how well that foretold each set that came (kind trunk). The law of a set is a mixture of
     ``components`` softmaxes whose logits are linear in the set's bits, its size and ``rank``
     learned features.
     """
@@ -44,6 +45,7 @@ class SetNetConfig(Config):
     widths: tuple[int, ...] = (9, 7, 10, 10)
     panels: TransformerConfig = TransformerConfig()
     tokens: TransformerConfig = TransformerConfig()
+    later: int = Field(default=0, ge=0)
     components: int = Field(default=4, ge=1)
     rank: int = Field(default=48, ge=0)
     n_labels: int = Field(default=0, ge=0)
@@ -52,6 +54,68 @@ class SetNetConfig(Config):
     def _sound(self) -> SetNetConfig:
         if not self.widths or min(self.widths) < 1 or max(self.widths) > 12:
             raise ValueError(f"widths {self.widths} must be one or more numbers of bits, 1 to 12")
+        if self.later and self.kind != "trunk":
+            raise ValueError(f"later layers go with kind trunk, not {self.kind}")
         if not (self.panels.causal and self.tokens.causal):
             raise ValueError("panels and tokens must be causal: the model draws in an order")
+        return self
+
+
+class UNetConfig(Config):
+    """A U-Net over square images whose size each level divides by three; `assay.models.unet`.
+
+    channels, size: of the image. width: channels of the first level, multipliers: those of each
+    level in widths, blocks: residual blocks of a level going in. attention: sizes with attention,
+    in heads of about ``head`` channels. amortised: with inputs for what is known, channels + 1.
+    outer: 3x3 kernels at size 1 as well, where eight ninths of them are of no effect.
+    """
+
+    channels: int = Field(default=3, ge=1)
+    size: int = Field(default=9, ge=3)
+    width: int = Field(default=128, ge=2, multiple_of=2)
+    multipliers: tuple[int, ...] = (1, 2, 4)
+    blocks: int = Field(default=2, ge=1)
+    attention: tuple[int, ...] = (9, 3)
+    head: int = Field(default=64, ge=1)
+    dropout: float = Field(default=0.13, ge=0, lt=1)
+    n_labels: int = Field(default=0, ge=0)
+    amortised: bool = False
+    outer: bool = True
+
+    @model_validator(mode="after")
+    def _divides(self) -> UNetConfig:
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise ValueError(f"multipliers {self.multipliers} must be one or more, each 1 or more")
+        if self.size % 3 ** (len(self.multipliers) - 1):
+            raise ValueError(
+                f"size {self.size} is not divisible by 3 as often as {len(self.multipliers)} "
+                "levels ask; give fewer multipliers"
+            )
+        return self
+
+
+class DiTConfig(Config):
+    """A diffusion transformer over images (channels, size, size); see `assay.models.dit`.
+
+    learned_sigma: as many channels again for a learned variance. amortised: what is known is
+    shown in channels + 1 further channels (`assay.families.continuous`).
+    """
+
+    channels: int = Field(default=3, ge=1)
+    size: int = Field(default=9, ge=1)
+    patch: int = Field(default=1, ge=1)
+    width: int = Field(default=384, ge=4)
+    layers: int = Field(default=12, ge=1)
+    heads: int = Field(default=6, ge=1)
+    mlp: float = Field(default=4.0, gt=0)  # hidden width of the MLPs in widths
+    n_labels: int = Field(default=0, ge=0)
+    learned_sigma: bool = False
+    amortised: bool = False
+
+    @model_validator(mode="after")
+    def _divides(self) -> DiTConfig:
+        if self.width % self.heads or self.width % 4:
+            raise ValueError(f"width {self.width} must be divisible by 4 and by heads {self.heads}")
+        if self.size % self.patch:
+            raise ValueError(f"size {self.size} is not divisible by patch {self.patch}")
         return self
