@@ -41,9 +41,11 @@ class CompletionConfig(Config):
     the other kinds are ancestral (sde) by construction. resample, jump: RePaint goes through each
     stretch of ``jump`` steps ``resample`` times. particles, ess: TDS resamples its particles
     where their effective number is below ess * particles; 1 is at every step. scale: multiplies
-    the guidance of dps (its zeta) and pgdm (1 is theirs). tau: the data's standard deviation as
-    pgdm and tds take it, Var[x0 | x] = sigma^2 tau^2 / (sigma^2 + tau^2) (tau^2 = 0.12 in the
-    TDS paper). clip: denoised values are cut to [-clip, clip]; None, the default, leaves them.
+    the guidance of dps (its zeta) and pgdm (1 follows the mathematics). tau: of pgdm and tds, who
+    take Var[x0 | x] = sigma^2 tau^2 / (sigma^2 + tau^2): the PGDM paper has 1, the TDS paper the
+    default, and 1 is far too weak where the known entries follow from one another. clip: denoised
+    values are cut to [-clip, clip]; None, the default, leaves them. piece: samples times particles
+    that dps, pgdm and tds differentiate at once, as memory allows.
     """
 
     kind: Literal["amortised", "replacement", "repaint", "dps", "pgdm", "tds"] = "amortised"
@@ -54,8 +56,9 @@ class CompletionConfig(Config):
     particles: int = Field(default=25, ge=1)
     ess: float = Field(default=1.0, gt=0, le=1)
     scale: float = Field(default=1.0, ge=0)
-    tau: float = Field(default=1.0, gt=0)
+    tau: float = Field(default=0.12**0.5, gt=0)
     clip: float | None = Field(default=None, gt=0)
+    piece: int = Field(default=128, ge=1)
 
     @model_validator(mode="after")
     def _fits(self) -> CompletionConfig:
@@ -72,7 +75,8 @@ class SamplerConfig(Config):
     kind: euler is DDIM, sde is DDPM's ancestral sampler (posterior variance), both in the
     coordinate x0 + sigma noise. grid: spacing of the sigmas (`assay.core.noise`); ddpm: those of
     its linear betas, which knows its own ends. churn: EDM's S_churn, for heun and euler, where
-    sigma lies in churn_range.
+    sigma lies in churn_range. clip: denoised values are cut to [-clip, clip] in sampling; None,
+    the default, leaves them.
     """
 
     kind: Literal["heun", "euler", "dpmpp_2m", "sde"] = "heun"
@@ -84,6 +88,7 @@ class SamplerConfig(Config):
     churn: float = Field(default=0.0, ge=0)
     churn_range: tuple[float, float] = (0.0, 1e6)
     churn_noise: float = Field(default=1.0, ge=0)
+    clip: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _sound(self) -> SamplerConfig:
@@ -123,3 +128,119 @@ class HeadConfig(Config):
         if not sizes or min(sizes) < 1:
             raise ValueError(f"sizes {sizes} must be one or more numbers of values >= 1")
         return sizes
+
+
+class EdmConfig(ContinuousConfig):
+    """EDM's preconditioning and training noise, ln sigma ~ N(p_mean, p_std^2); as published."""
+
+    sigma_data: float = Field(default=0.5, gt=0)  # the data's standard deviation
+    p_mean: float = -1.2
+    p_std: float = Field(default=1.2, ge=0)
+
+
+class DdpmConfig(ContinuousConfig):
+    """DDPM: linear betas, noise predicted; see `assay.families.ddpm`.
+
+    spacing: which training steps the sampler's grid "ddpm" takes, as diffusers names them.
+    variance: of an ancestral (sde) step, the posterior's (small), beta (large) or learned, for a
+    network with learned_sigma. vlb: weight of the variational bound beside the squared error,
+    where the variance is learned.
+    """
+
+    sampler: SamplerConfig = SamplerConfig(kind="euler", grid="ddpm", n_steps=100)
+    n_train: int = Field(default=1000, ge=2)
+    beta_start: float = Field(default=1e-4, gt=0, lt=1)
+    beta_end: float = Field(default=0.02, gt=0, lt=1)
+    spacing: Literal["trailing", "leading", "linspace"] = "trailing"
+    variance: Literal["small", "large", "learned"] = "small"
+    vlb: float = Field(default=0.001, ge=0)
+
+    @model_validator(mode="after")
+    def _rising(self) -> DdpmConfig:
+        if self.beta_start > self.beta_end:
+            raise ValueError(f"beta_start {self.beta_start} is above beta_end {self.beta_end}")
+        n_steps = max(self.sampler.n_steps, self.completion.n_steps)
+        if self.sampler.grid == "ddpm" and n_steps > self.n_train:
+            raise ValueError(f"n_steps {n_steps} is more than the {self.n_train} trained on")
+        return self
+
+
+class FlowConfig(ContinuousConfig):
+    """The linear flow, velocity predicted; see `assay.families.flow`.
+
+    The sampler's grid "flow" is uniform in t from 1 to 0, whatever its ends; heun is the flow's
+    own. tolerance: relative and absolute error that an adaptive solver allows a step of a sample,
+    in place of the sampler's steps; None for those. time: law of t in training, uniform or
+    logit t ~ N(time_mean, time_std^2).
+    """
+
+    sampler: SamplerConfig = SamplerConfig(grid="flow", n_steps=25)
+    tolerance: float | None = Field(default=None, gt=0)
+    time: Literal["uniform", "logit-normal"] = "uniform"
+    time_mean: float = 0.0
+    time_std: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _no_churn(self) -> FlowConfig:
+        if self.sampler.churn:
+            raise ValueError(f"churn {self.sampler.churn} is not for flows; choose kind sde")
+        return self
+
+
+class AutoregressiveConfig(Config):
+    """Tokens drawn in their order; see `assay.families.autoregressive`.
+
+    rows: into how many exchangeable parts a sequence falls: completions may relabel them.
+    """
+
+    head: HeadConfig = HeadConfig()
+    rows: int = Field(default=3, ge=1)
+    label_drop: float = Field(default=0.1, ge=0, le=1)  # for a network that has labels
+
+
+class CellTokensConfig(Config):
+    """What the families over cell tokens share."""
+
+    head: HeadConfig = HeadConfig()
+    label_drop: float = Field(default=0.1, ge=0, le=1)  # for a network that has labels
+
+
+class MaskedConfig(CellTokensConfig):
+    """Masked diffusion; see `assay.families.masked`.
+
+    masks: shares of the training masks cells, panels and some. weight: of a token's loss, 1 / k
+    with a uniform number k of blanks (count) or 1 / t with blanks at rate t (rate). rest, hard:
+    how much blank panels not yet begun count, and the power of (1 - p) that weighs a token.
+    Drawing: order: any cell next, or panel after panel; choice: which of those comes first;
+    at_once: cells revealed in each evaluation, so that L cells take about L / at_once.
+    """
+
+    masks: tuple[float, float, float] = (0.4, 0.3, 0.3)
+    weight: Literal["count", "rate"] = "count"
+    rest: float = Field(default=0.0, ge=0)
+    hard: float = Field(default=0.0, ge=0)
+    order: Literal["cells", "panels"] = "panels"
+    choice: Literal["random", "confidence", "margin"] = "random"
+    at_once: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _trained(self) -> MaskedConfig:
+        if min(self.masks) < 0 or sum(self.masks) <= 0:
+            raise ValueError(f"masks {self.masks} must be shares >= 0, one of them above 0")
+        if self.order == "cells" and not self.masks[0]:
+            raise ValueError("order cells needs a share of masks 'cells' in training")
+        return self
+
+
+class PanelOrderConfig(CellTokensConfig):
+    """How cell tokens are learned panel by panel; orders and last_weight as for set tokens."""
+
+    orders: tuple[float, float, float] = (0.5, 0.25, 0.25)
+    last_weight: float = Field(default=1.0, gt=0)
+
+    @field_validator("orders")
+    @classmethod
+    def _shares(cls, orders: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(orders) < 0 or sum(orders) <= 0:
+            raise ValueError(f"orders {orders} must be shares >= 0, one of them above 0")
+        return orders

@@ -99,7 +99,7 @@ class Continuous(base.Family):
     def _errors(self, x0, sigma, eps, label, extra, rng) -> torch.Tensor:
         """(n, C, H, W): each entry's loss at x0 + sigma eps; those of known entries count not."""
         level = denoisers.per_sample(sigma, x0)
-        x = _hidden(x0 + level * eps, extra)
+        x = hidden(x0 + level * eps, extra)
         off = self._denoise(x, sigma, label, extra, rng) - x0
         return denoisers.per_sample(self._weight(sigma), x0) * off.square()
 
@@ -158,7 +158,7 @@ class Continuous(base.Family):
             told, seen = self._labels(label, n), extra
             if self.amortised and seen is None:
                 seen = x.new_zeros(n, self.shape[0] + 1, *self.shape[1:])
-            denoised = self._denoise(_hidden(x, seen), level, told, seen)
+            denoised = self._denoise(hidden(x, seen), level, told, seen)
             return denoised if unknown is None else torch.where(unknown, denoised, known)
 
         return denoise
@@ -184,7 +184,11 @@ class Continuous(base.Family):
             raise ValueError(
                 f"temperature is {temperature!r}: a diffusion model samples at temperature 1 only"
             )
-        return self._solve(self.denoiser(), n, rng, self.sigmas())
+        return self._sampled(n, rng)
+
+    def _sampled(self, n: int, rng: Streams) -> torch.Tensor:
+        denoiser = clipped(self.denoiser(), self.config.sampler.clip)
+        return self._solve(denoiser, n, rng, self.sigmas())
 
     def complete(
         self,
@@ -226,8 +230,11 @@ class Continuous(base.Family):
     def _solve(self, denoiser, n: int, rng: Streams, sigmas, kind=None) -> torch.Tensor:
         """From noise at the first sigma to the last; every draw from the samples' streams."""
         start = rng.randn(n, *self.shape).to(self.device, torch.float32) * float(sigmas[0])
-        step = solver_step(self.config.sampler, len(sigmas) - 1, kind)
+        step = self._step(len(sigmas) - 1, kind)
         return solver.last(solver.solve(denoiser, start, sigmas, step, rng)).x
+
+    def _step(self, n_steps: int, kind: str | None = None) -> solver.Step:
+        return solver_step(self.config.sampler, n_steps, kind)
 
     def sigmas(self, n_steps: int | None = None) -> np.ndarray:
         """The sampler's falling grid of sigmas, the last one 0; n_steps None: its own number."""
@@ -242,7 +249,7 @@ class Continuous(base.Family):
         if n_unknown is None or config.kind == "amortised":
             kind, n = (None, None) if n_unknown is None else (config.solver, config.n_steps)
             sigmas = self.sigmas(n)
-            step = solver_step(self.config.sampler, len(sigmas) - 1, kind)
+            step = self._step(len(sigmas) - 1, kind)
             return both * solver.nfe(step, sigmas)
         from assay.families import inpaint  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -309,6 +316,6 @@ def panel_image(panels: torch.Tensor, size: int) -> torch.Tensor:
     return square.repeat_interleave(side, 2).repeat_interleave(side, 3)
 
 
-def _hidden(x: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
+def hidden(x: torch.Tensor, extra: torch.Tensor | None) -> torch.Tensor:
     """x with 0 where the last channel of extra says that x0 is known."""
     return x if extra is None else x.masked_fill(extra[:, -1:] > 0, 0)
