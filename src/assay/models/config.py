@@ -31,21 +31,18 @@ class TransformerConfig(Config):
 
 
 class SetNetConfig(Config):
-    """A network over the sets of nine panels; see `assay.models.setnet` for the three kinds.
+    """A network over the sets of nine panels; see `assay.models.setnet` for the two kinds.
 
     widths: bits of each set of a panel, the first the occupied positions (its popcount bounds
-    the sizes of the others). panels: the trunk over nine panel tokens (kinds drawing and chain);
-    tokens: the trunk over set tokens (kinds trunk and drawing); later: its layers after a first
-    answer, which see how well that foretold each set that came (kind trunk). The law of a set is a mixture of
-    ``components`` softmaxes whose logits are linear in the set's bits, its size and ``rank``
-    learned features.
+    the sizes of the others). trunk: the transformer; links: MLPs a set after it (kind chain). The
+    law of a set is a mixture of ``components`` softmaxes whose logits are linear in the set's
+    bits, its size and ``rank`` learned features.
     """
 
-    kind: Literal["trunk", "drawing", "chain"] = "trunk"
+    kind: Literal["trunk", "chain"] = "chain"
     widths: tuple[int, ...] = (9, 7, 10, 10)
-    panels: TransformerConfig = TransformerConfig()
-    tokens: TransformerConfig = TransformerConfig()
-    later: int = Field(default=0, ge=0)
+    trunk: TransformerConfig = TransformerConfig()
+    links: int = Field(default=2, ge=0)
     components: int = Field(default=4, ge=1)
     rank: int = Field(default=48, ge=0)
     n_labels: int = Field(default=0, ge=0)
@@ -54,10 +51,8 @@ class SetNetConfig(Config):
     def _sound(self) -> SetNetConfig:
         if not self.widths or min(self.widths) < 1 or max(self.widths) > 12:
             raise ValueError(f"widths {self.widths} must be one or more numbers of bits, 1 to 12")
-        if self.later and self.kind != "trunk":
-            raise ValueError(f"later layers go with kind trunk, not {self.kind}")
-        if not (self.panels.causal and self.tokens.causal):
-            raise ValueError("panels and tokens must be causal: the model draws in an order")
+        if not self.trunk.causal:
+            raise ValueError("trunk must be causal: the model draws in an order")
         return self
 
 
@@ -115,7 +110,58 @@ class DiTConfig(Config):
     @model_validator(mode="after")
     def _divides(self) -> DiTConfig:
         if self.width % self.heads or self.width % 4:
-            raise ValueError(f"width {self.width} must be divisible by 4 and by heads {self.heads}")
+            raise ValueError(
+                f"width {self.width} must be divisible by 4 and by heads {self.heads}"
+            )
         if self.size % self.patch:
             raise ValueError(f"size {self.size} is not divisible by patch {self.patch}")
+        return self
+
+
+class TokenNetConfig(Config):
+    """A causal network over ``length`` tokens on a backbone of transformers; `assay.models.hf`.
+
+    heads: of GPT-2's attention, or of Mamba-2's states, which are 2 width/heads by ``state``
+    numbers; Mamba has none. chunk: positions that Mamba-2 takes at a time in training. sizes: how
+    many values each part of a token has. Dropout is GPT-2's alone.
+    """
+
+    backbone: Literal["gpt2", "mamba2", "mamba"] = "gpt2"
+    width: int = Field(default=384, ge=1)
+    layers: int = Field(default=12, ge=1)
+    heads: int = Field(default=6, ge=1)
+    state: int = Field(default=16, ge=1)
+    chunk: int = Field(default=27, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    sizes: tuple[int, ...] = (8, 11, 11)
+    length: int = Field(default=81, ge=1)
+    n_labels: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _splits(self) -> TokenNetConfig:
+        split = {"gpt2": self.width, "mamba2": 2 * self.width, "mamba": 0}[self.backbone]
+        if split % self.heads:
+            raise ValueError(f"{self.backbone} of width {self.width} has no {self.heads} heads")
+        if self.dropout and self.backbone != "gpt2":
+            raise ValueError(f"dropout {self.dropout}: {self.backbone} has none")
+        return self
+
+
+class CellNetConfig(Config):
+    """A network over the cells of panels; see `assay.models.cellnet`.
+
+    grid: rows, panels of a row, cells of a panel. sizes: how many values each part of a token
+    has, (8, 11, 11) for a cell's shape, size and colour with empty in front, (2,) for occupied
+    cells. trunk: causal to run ahead in an order, else to fill in.
+    """
+
+    grid: tuple[int, int, int] = (3, 3, 9)
+    sizes: tuple[int, ...] = (8, 11, 11)
+    trunk: TransformerConfig = TransformerConfig()
+    n_labels: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _counts(self) -> CellNetConfig:
+        if not self.sizes or min(*self.grid, *self.sizes) < 1:
+            raise ValueError(f"grid {self.grid} and sizes {self.sizes} must be numbers >= 1")
         return self
