@@ -1,4 +1,4 @@
-"""``assay rules``: write data sets of the forty rules, check panels, draw them."""
+"""``assay rules``: data sets of the forty rules, checked and drawn panels, models."""
 
 from __future__ import annotations
 
@@ -7,11 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from assay.rules import models_cli, train_cli
+
 if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table
 
 app = App(name="rules", help="Laboratory 2: the forty rules of GenRAVEN.")
+for _command in (
+    train_cli.train,
+    models_cli.evaluate,
+    models_cli.sample,
+    models_cli.complete,
+    models_cli.recipes,
+    models_cli.models,
+):
+    app.command(_command)
 
 _CHUNK = 1 << 17  # samples checked at a time
 _FLAG = Parameter(negative=())

@@ -28,7 +28,7 @@ from pydantic import Field, field_validator
 
 from assay.core import intervals
 from assay.models.config import Config
-from assay.rules import bindings, completion, genraven, memorisation, shares
+from assay.rules import bindings, completion, cost, genraven, memorisation, shares
 from assay.rules.recipe import VALIDATION_SEED, Data, Recipe, load_config
 from assay.runs import Run
 
@@ -96,14 +96,29 @@ class Evaluation:
         self.levels = tuple(v for v in config.levels if self.form != "plain" or v != "set_row")
         self._index: memorisation.Index | None = None
         self._drawn: dict[float, tuple[np.ndarray, float]] = {}
+        self.facts: Row = {}  # of the model, for the rows of whole protocols
 
     def rows(self, run: Run | None = None) -> list[Row]:
         """The rows of every protocol; those that a Run has already are not computed again."""
         found = []
-        for name in self.config.protocols:
-            for key, make in getattr(self, f"_{name}")():
-                found.extend(run.fill(key, _group(make)) if run is not None else make())
+        for key, make in self.groups():
+            found.extend(run.fill(key, _group(make)) if run is not None else make())
         return found
+
+    def groups(self) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
+        """(key, what makes its rows) of every group of rows."""
+        for name in self.config.protocols:
+            yield from getattr(self, f"_{name}")()
+
+    def work(self, run: Run | None = None) -> int:
+        """How many samples and completions the rows that a Run lacks will take."""
+        there = [] if run is None else [row["group"] for row in run.rows if row.get("last")]
+        left = [key for key, _ in self.groups() if key not in there]
+        temperatures = {key.partition("=")[2] for key in left if "/T=" in key}
+        fills = sum(key.startswith("completion/") for key in left)
+        panels = sum(key.startswith("any_panel/") for key in left)
+        config = self.config
+        return config.n * (len(temperatures) + fills) + config.n_any_panel * panels
 
     # ---- what protocols share ----------------------------------------------------------------
 
@@ -146,6 +161,7 @@ class Evaluation:
             **measures(ok),
             **self._novelty(x, ok),
             **_cost(self.generator, None, seconds, len(x)),
+            **self.facts,
         }
         return [row, *self._rule_rows(key, ok, temperature)]
 
@@ -209,10 +225,13 @@ class Evaluation:
             yield key, lambda row=row, col=col: self._any_panel_rows(row, col)
 
     def _any_panel_rows(self, row: int, col: int) -> list[Row]:
-        made = self._completion_rows(row, col, self.config.n_any_panel)[0]
-        return [
-            {**made, "key": made["key"].replace("completion", "any_panel"), "part": "any_panel"}
-        ]
+        """One row of the completions of a panel, or of why the family cannot complete it."""
+        where, n = f"r{row + 1}c{col + 1}", self.config.n_any_panel
+        try:
+            made = self._completion_rows(row, col, n)[0]
+        except ValueError as error:
+            made = {"mask": where, "n": n, "refused": str(error)}
+        return [{**made, "key": f"any_panel/{where}", "part": "any_panel"}]
 
     def _completion_rows(self, row: int, col: int, n: int) -> list[Row]:
         """One row of the completions of a panel, then one for each rule."""
@@ -230,6 +249,7 @@ class Evaluation:
                 made |= flat(group, found[group])
                 made |= flat(f"marginal_{group}", line[group])
         made |= flat("any_valid", found["any_valid"]) | _cost(self.generator, 1, seconds, n)
+        made |= self.facts
         return [made] + [
             {
                 "key": f"completion/{where}/{_slug(rule)}",
@@ -255,19 +275,29 @@ class Evaluation:
         )
 
 
-def evaluate(
-    generator: Any, config: EvaluateConfig | None = None, run: Run | None = None
-) -> list[Row]:
-    """Every protocol on a generator loaded from a Run (its ``about`` says what it learned).
+def prepare(generator: Any, config: EvaluateConfig | None = None) -> Evaluation:
+    """The evaluation of a generator loaded from a Run or a file: ``about`` says what it learned.
 
-    Returns the rows; with a Run open for writing, those it has are not computed again.
+    Its rows carry parameters, samples seen and training FLOP.
     """
     recipe = load_config({
         k: v for k, v in generator.about.items() if k in Recipe.model_fields
     })  # fmt: skip
     seen = int(generator.about["samples_seen"])
     binding = bindings.get(recipe.binding)
-    return Evaluation(generator, recipe.data, seen, config or EvaluateConfig(), binding).rows(run)
+    made = Evaluation(generator, recipe.data, seen, config or EvaluateConfig(), binding)
+    made.facts = cost.facts(generator.family, recipe, seen)
+    return made
+
+
+def evaluate(
+    generator: Any, config: EvaluateConfig | None = None, run: Run | None = None
+) -> list[Row]:
+    """Every protocol on a generator loaded from a Run or a file; see `prepare`.
+
+    Returns the rows; with a Run open for writing, those it has are not computed again.
+    """
+    return prepare(generator, config).rows(run)
 
 
 def measures(ok: Any) -> Row:

@@ -109,8 +109,8 @@ def _resolved(config: Any) -> dict[str, Any]:
     return recipes.resolved(recipe).model_dump(mode="json")
 
 
-def existing(out: str | os.PathLike[str]) -> Recipe | None:
-    """The recipe of the training Run in a folder; None where there is nothing yet.
+def saved(out: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The recipe of the training Run in a folder, as JSON; None where there is nothing yet.
 
     ValueError where the folder holds anything else.
     """
@@ -119,7 +119,7 @@ def existing(out: str | os.PathLike[str]) -> Recipe | None:
         if path.is_file() or (path.is_dir() and any(p.name[0] != "." for p in path.iterdir())):
             raise ValueError(f"{path}: holds other files and no Run; choose a new or empty folder")
         return None
-    return _training(path)[1]
+    return _training(path)[1].model_dump(mode="json")
 
 
 def _training(path: str | os.PathLike[str]) -> tuple[runs.Run, Recipe]:
