@@ -66,10 +66,15 @@ def test_loss_of_an_exact_network_is_its_law_in_every_order():
     torch.testing.assert_close(found, -net.law[lines(x)].log() / 9)
 
 
-def test_samples_of_an_exact_network_follow_its_law():
-    """3,000 samples: the laws of a row and of two corners, chi-square at p > 1e-4 each."""
+@pytest.mark.parametrize("sweeps", [0, 1])
+def test_samples_of_an_exact_network_follow_its_law(sweeps):
+    """3,000 samples: the laws of a row and of two corners, chi-square at p > 1e-4 each.
+
+    Drawing rows anew by the law's own conditionals leaves it as it is.
+    """
     net = Exact()
-    x = SetTokens(net, EVERY).sample(3000, Streams(2)).numpy()[..., 0]
+    family = SetTokens(net, EVERY.model_copy(update={"sweeps": sweeps}))
+    x = family.sample(3000, Streams(2)).numpy()[..., 0]
     p = net.law.numpy()
     for panels in ((0, 1, 2), (0, 8), (3, 7)):
         weights = 3 ** np.arange(len(panels))
@@ -131,7 +136,7 @@ SIZE = TransformerConfig(width=16, layers=2, heads=2, dropout=0.3)
 
 
 def family(widths=(9, 7, 10, 10), seed=0, orders=(0.4, 0.3, 0.3), **options):
-    config = SetNetConfig(tokens=SIZE, widths=widths, rank=4, components=2, **options)
+    config = SetNetConfig(trunk=SIZE, widths=widths, rank=4, components=2, **options)
     net = SetNet(config, seed)
     rng = torch.Generator().manual_seed(seed)
     for p in net.parameters():
@@ -170,9 +175,9 @@ def test_what_lies_under_the_mask_is_never_read():
 
 def test_half_a_batch_has_the_losses_of_its_samples():
     model = family().train()
-    model.network.tokens.config = SIZE.model_copy(update={"dropout": 0.0})
-    for block in model.network.tokens.blocks:
-        block.config = model.network.tokens.config
+    model.network.trunk.config = SIZE.model_copy(update={"dropout": 0.0})
+    for block in model.network.trunk.blocks:
+        block.config = model.network.trunk.config
     x = model.sample(8, Streams(0))
     whole = model.loss({"x": x}, Streams(5))
     half = model.loss({"x": x[4:]}, Streams(5).at(4))
@@ -188,6 +193,32 @@ def test_dropout_is_drawn_in_training_alone_and_by_the_streams():
     assert torch.equal(*quiet)
     assert torch.equal(*noisy)
     assert not torch.equal(quiet[0], noisy[0])
+
+
+def test_guidance_tilts_the_law_of_the_first_set():
+    """p_w(v) ~ p(v | label)^(1 + w) / p(v)^w: 5,000 draws of the first set, chi-square p > 1e-4.
+
+    Strong labels, so that the three laws differ.
+    """
+    model = family((2,), n_labels=2)
+    model.network.label.data *= 20
+    n, start = 5_000, torch.arange(9)[None]
+    with torch.no_grad():
+        lp = [
+            model.network.step(
+                model.network.begin(1), torch.zeros(1, 9, 1).long(), start, 0, 0, torch.tensor([k])
+            )[0]
+            for k in (0, 2)
+        ]
+    assert (lp[1].exp() - lp[0].exp()).abs().max() > 0.05
+    for w in (0.0, 1.5):
+        tilted = (lp[1] + w * (lp[1] - lp[0]).nan_to_num(0)).softmax(-1)[1:].double()
+        drawn = model.guided(2, w).sample(n, Streams(4))[:, 0, 0]
+        counts = np.bincount(drawn.numpy(), minlength=4)[1:]
+        expected = (tilted / tilted.sum() * n).numpy()
+        assert stats.chisquare(counts, expected).pvalue > 1e-4
+    with pytest.raises(ValueError, match="labels 1 to 2"):
+        model.guided(3)
 
 
 def test_labels_are_dropped_in_their_share():

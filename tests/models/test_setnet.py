@@ -10,13 +10,13 @@ from assay.models import setnet
 from assay.models.config import SetNetConfig, TransformerConfig
 
 SMALL = TransformerConfig(width=16, layers=2, heads=2)
-KINDS = ("trunk", "drawing", "chain")
+KINDS = ("trunk", "chain")
 
 
 def network(kind, widths, seed=0, **options):
     """A network in float64, none of whose matrices is zero."""
     config = SetNetConfig(
-        kind=kind, widths=widths, panels=SMALL, tokens=SMALL, rank=3, components=3, **options
+        kind=kind, widths=widths, trunk=SMALL, rank=3, components=3, **options
     )
     net = setnet.SetNet(config, seed)
     rng = torch.Generator().manual_seed(seed)
@@ -143,7 +143,7 @@ def test_labels_reach_every_set():
 
 
 def test_same_seed_same_weights():
-    one, two, other = (network("drawing", (2, 2), s) for s in (1, 1, 2))
+    one, two, other = (network("chain", (2, 2), s) for s in (1, 1, 2))
     pairs = list(zip(one.parameters(), two.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in pairs)
     assert not torch.equal(one.unit, other.unit)
@@ -153,4 +153,4 @@ def test_configs_are_refused_in_words():
     with pytest.raises(ValueError, match="widths"):
         SetNetConfig(widths=())
     with pytest.raises(ValueError, match="causal"):
-        SetNetConfig(tokens=TransformerConfig(causal=False))
+        SetNetConfig(trunk=TransformerConfig(causal=False))

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from assay.core import tokens
+from assay.core import guidance, tokens
 from assay.families import base, orders
 from assay.families.config import SetTokenConfig
 from assay.families.streams import Streams
@@ -62,9 +62,17 @@ class SetTokens(base.Family):
         return self.network.log_prob(x, places, label)
 
     def sample(self, n: int, rng: Streams, temperature: float = 1.0) -> torch.Tensor:
-        """(n, 9, U) draws in the natural order; each conditional law at the temperature."""
+        """(n, 9, U) draws in the natural order; each conditional law at the temperature.
+
+        Then ``config.sweeps`` times each row in turn is drawn anew given the other two: Gibbs
+        steps by the model's own conditional laws, which leave its law as it is where they agree.
+        """
         everything = torch.ones(n, _N, dtype=torch.bool)
-        return self.complete(torch.zeros(n, *self.shape), everything, rng, temperature)
+        x = self.complete(torch.zeros(n, *self.shape), everything, rng, temperature)
+        for row in list(range(3)) * self.config.sweeps:
+            mask = (torch.arange(_N) // 3 == row).expand(n, _N)
+            x = self.complete(x, mask, rng, temperature)
+        return x
 
     @torch.no_grad()
     def complete(
@@ -89,11 +97,19 @@ class SetTokens(base.Family):
 
     def _draw(self, seq, hidden, places, uniform, n_known, temperature) -> None:
         """Fill the hidden panels of seq in place; the first n_known are known in every line."""
-        state = self.network.begin(len(seq))
-        self.network.skip(state, seq, places, n_known)
+        label, w = self.bound or (0, 0.0)
+        labels = [label] if w == 0 else [label, 0]  # guided away from no label
+        told = [torch.full_like(seq[:, 0, 0], value) for value in labels]
+        states = [self.network.begin(len(seq)) for _ in told]
+        for state, value in zip(states, told, strict=True):
+            self.network.skip(state, seq, places, n_known, value)
         for panel in range(n_known, _N):
             for unit in range(len(self.widths)):
-                logits = self.network.step(state, seq, places, panel, unit)
+                answers = [
+                    self.network.step(state, seq, places, panel, unit, value)
+                    for state, value in zip(states, told, strict=True)
+                ]
+                logits = answers[0] if w == 0 else guidance.combine(*answers, w)
                 drawn = tokens.draw(logits, uniform[:, panel, unit], temperature)
                 seq[:, panel, unit] = torch.where(hidden[:, panel], drawn, seq[:, panel, unit])
 
@@ -111,8 +127,9 @@ class SetTokens(base.Family):
 
     def evaluations(self, n_unknown: int | None = None) -> int:
         """Cached network steps: one a set drawn, and one for the known panels."""
-        unknown = _N if n_unknown is None else n_unknown
-        return unknown * len(self.widths) + (0 < unknown < _N)
+        if n_unknown is None:
+            return self.evaluations(_N) + 3 * self.config.sweeps * self.evaluations(3)
+        return n_unknown * len(self.widths) + (0 < n_unknown < _N)
 
 
 def _index(panels: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

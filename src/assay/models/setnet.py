@@ -1,14 +1,15 @@
 """Networks over the sets of nine panels, drawn in an order: log p(sets) = sum of log p(next set).
 
 A panel is U sets, the first its positions; set u of the j-th panel drawn is predicted from all
-sets of the panels before it and from sets 0..u-1 of its own. Three kinds share embeddings and
-heads:
+sets of the panels before it and from sets 0..u-1 of its own. Two kinds share embeddings and heads:
 
-    trunk    all 9 U set tokens go through one deep trunk
-    drawing  nine panel tokens (a panel's sets summed) go through a deep trunk; a second trunk over
-             the set tokens, told its answers, attends to every earlier set
-    chain    nine panel tokens; then one MLP a set, told the trunk's answer and the panel's sets so
-             far (it sees earlier panels only through that answer)
+    trunk  all 9 U set tokens go through the trunk
+    chain  nine panel tokens (a panel's sets summed) do, at a quarter of the cost; then MLPs for
+           each set, told the trunk's answer, the panel's sets so far and how well each of those
+           was foretold: its log probability, component by component of the law below
+
+What was foretold completes a rule of its row, as far as the model knows; so the chain's last sets
+can tell whether an earlier one did, which a row whose rule nothing names depends on.
 
 Every input is told place and kind of the set that it reads and of the set that comes next
 (Pannatier et al. 2024, "sigma-GPTs", arXiv 2404.09562). Sets are read as their bits, their size
@@ -26,7 +27,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from assay.models.config import SetNetConfig
-from assay.models.transformer import Cache, Transformer, initial
+from assay.models.transformer import Cache, Norm, Transformer, initial
 
 N_PANELS = 9
 
@@ -93,30 +94,36 @@ class Head(nn.Module):
 
     def log_prob(self, hidden, number, sets) -> torch.Tensor:
         """log p (m,) of sets (m,); one pass less than picking from `forward`."""
+        return self.joint(hidden, number, sets).logsumexp(1)
+
+    def joint(self, hidden, number, sets) -> torch.Tensor:
+        """log p(component, set), (m, k), of sets (m,)."""
         logits, weights = self._components(hidden, number)
         index = sets[:, None].expand(-1, self.components).flatten()
         chosen = -F.cross_entropy(logits.flatten(0, 1), index, reduction="none")
-        return (chosen.view_as(weights) + weights).logsumexp(1)
+        return chosen.view_as(weights) + weights
 
 
-class Chain(nn.Module):
-    """A residual MLP for one set: hidden + mlp(norm(hidden))."""
+class Link(nn.Module):
+    """A residual MLP: x + mlp(norm(x))."""
 
     def __init__(self, d: int, rng: torch.Generator):
         super().__init__()
+        self.norm = Norm(d)
         self.up, self.down = initial((4 * d, d), d**-0.5, rng), initial((d, 4 * d), 0.0, rng)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden = F.relu(F.linear(F.layer_norm(x, x.shape[-1:]), self.up)).square()
+        hidden = F.relu(F.linear(self.norm(x), self.up)).square()
         return x + F.linear(hidden, self.down)
 
 
 class State:
-    """What drawing keeps: caches of the two trunks and the panel trunk's last answer."""
+    """What drawing keeps: the trunk's cache, its answer for this panel, the last vector."""
 
-    def __init__(self, panels: Cache | None, tokens: Cache | None):
-        self.panels, self.tokens = panels, tokens
-        self.answer: torch.Tensor | None = None
+    def __init__(self, cache: Cache):
+        self.cache = cache
+        self.answer: Any = None
+        self.hidden: Any = None
 
 
 class SetNet(nn.Module):
@@ -126,21 +133,19 @@ class SetNet(nn.Module):
         super().__init__()
         rng = torch.Generator().manual_seed(seed)
         self.config, self.n_units = config, len(config.widths)
-        has_panels, has_tokens = config.kind != "trunk", config.kind != "chain"
-        self.panels = Transformer(config.panels, rng) if has_panels else None
-        self.tokens = Transformer(config.tokens, rng) if has_tokens else None
-        d = (config.tokens if has_tokens else config.panels).width
+        self.chained, d = config.kind == "chain", config.trunk.width
+        self.trunk = Transformer(config.trunk, rng)
         self.sets: Any = nn.ModuleList([Embed(w, d, rng) for w in config.widths])
         self.unit = initial((2 * self.n_units, d), 0.5, rng)  # of the set read, of the set next
         self.source, self.target = initial((10, d), 0.5, rng), initial((9, d), 0.5, rng)
         self.rows, self.columns = initial((6, d), 0.5, rng), initial((6, d), 0.5, rng)
         self.label = initial((config.n_labels + 1, d), 0.02, rng)
-        if has_panels:
-            e = config.panels.width
-            self.enter = initial((e, d), d**-0.5, rng)
-            self.leave = initial((d, e), e**-0.5, rng)
-        if not has_tokens:
-            self.chains = nn.ModuleList([Chain(d, rng) for _ in config.widths])
+        if self.chained:
+            self.foretold = initial((self.n_units, d, 2 * config.components), 0.1, rng)
+            self.links: Any = nn.ModuleList([
+                nn.Sequential(*[Link(d, rng) for _ in range(config.links)], Norm(d))
+                for _ in config.widths
+            ])  # fmt: skip
         self.heads: Any = nn.ModuleList([Head(config, u, d, rng) for u in range(self.n_units)])
 
     # ---- all positions at once ---------------------------------------------------------------
@@ -151,33 +156,43 @@ class SetNet(nn.Module):
         seq (n, 9, U): sets in the order drawn; places (n, 9): the panels' places in that order;
         label (n,): 0 for none, else a label + 1; rng: a generator for dropout in training.
         """
-        hidden = self._hidden(seq, places, label, 0, N_PANELS, None, rng)
-        number = popcount(seq[..., 0])
-        out = []
-        for unit, head in enumerate(self.heads):
-            most = torch.full_like(number, self.config.widths[0]) if unit == 0 else number
-            flat = hidden[:, :, unit].reshape(-1, hidden.shape[-1])
-            lp = head.log_prob(flat, most.reshape(-1), seq[..., unit].reshape(-1))
-            out.append(lp.view(number.shape))
-        return torch.stack(out, -1)
+        answers = self._answers(seq, places, label, N_PANELS, None, rng)
+        if not self.chained:
+            joints = [self._joint(u, answers[:, :, u], seq) for u in range(self.n_units)]
+            return torch.stack(joints, -2).logsumexp(-1)
+        told, joints = self._told(places, label, 0, N_PANELS), []
+        for unit in range(self.n_units):
+            hidden = self.links[unit](answers + told[:, :, unit])
+            joints.append(self._joint(unit, hidden, seq))
+            answers = answers + self._came(unit, seq[..., unit], joints[-1])
+        return torch.stack(joints, -2).logsumexp(-1)
 
-    def _hidden(self, seq, places, label, first, last, state, rng):
-        """(n, last - first, U, d): the vectors that predict panels first..last-1."""
-        n, t, units = len(seq), last - first, self.n_units
-        answers: torch.Tensor | None = None
-        embedded = [e(seq[..., u]) for u, e in enumerate(self.sets)]  # U times (n, 9, d)
-        if self.panels is not None:
-            x = self._panel_inputs(embedded, first, last) + self._led(places, label, first, last)
-            cache = state.panels if state else None
-            answers = F.linear(self.panels(F.linear(x, self.enter), cache, rng), self.leave)
-        told = self._told(places, label, first, last)
-        if self.tokens is None:
-            return self._chained(embedded, answers, told, first, last)
-        x = self._token_inputs(embedded, first, last) + told
-        if answers is not None:
-            x = x + answers[:, :, None]
-        cache = state.tokens if state else None
-        return self.tokens(x.reshape(n, t * units, -1), cache, rng).view(n, t, units, -1)
+    def _joint(self, unit: int, hidden, seq) -> torch.Tensor:
+        """(..., k): log p(component, set ``unit``) of seq (..., U) from hidden (..., d)."""
+        most, sets = self._most(seq[..., 0], unit), seq[..., unit]
+        lp = self.heads[unit].joint(hidden.flatten(0, -2), most.reshape(-1), sets.reshape(-1))
+        return lp.view(*sets.shape, -1)
+
+    def _most(self, positions, unit: int) -> torch.Tensor:
+        """The most values that a set may have in panels of these positions."""
+        number = popcount(positions)
+        return torch.full_like(number, self.config.widths[0]) if unit == 0 else number
+
+    def _came(self, unit: int, sets, joint) -> torch.Tensor:
+        """(..., d): a set that came, and how well it was foretold."""
+        lp = joint.detach().to(self.foretold.dtype)
+        told = torch.cat([lp.clamp(min=-16) / 8, lp.exp()], -1)
+        return self.sets[unit](sets) + F.linear(told, self.foretold[unit])
+
+    def _answers(self, seq, places, label, last, cache, rng):
+        """The trunk's vectors for panels 0..last-1, (n, last, d); kind trunk: (n, last, U, d)."""
+        embedded = [embed(seq[..., u]) for u, embed in enumerate(self.sets)]  # U times (n, 9, d)
+        if self.chained:
+            before = F.pad(torch.stack(embedded).sum(0), (0, 0, 1, 0))[:, :last]
+            return self.trunk(before + self._led(places, label, 0, last), cache, rng)
+        flat = F.pad(torch.stack(embedded, 2).flatten(1, 2), (0, 0, 1, 0))
+        x = flat[:, : last * self.n_units] + self._told(places, label, 0, last).flatten(1, 2)
+        return self.trunk(x, cache, rng).unflatten(1, (last, self.n_units))
 
     def _tables(self):
         """Vectors (10, d) of a place read from (the first: none) and (9, d) of one drawn next."""
@@ -205,35 +220,16 @@ class SetNet(nn.Module):
         label = torch.zeros_like(places[:, 0]) if label is None else label
         return self.label[label][:, None]
 
-    def _panel_inputs(self, embedded, first, last):
-        """The panel before each of first..last-1, its sets summed; nothing before the first."""
-        return F.pad(torch.stack(embedded).sum(0), (0, 0, 1, 0))[:, first:last]
-
-    def _token_inputs(self, embedded, first, last):
-        """(n, t, U, d): the set before each one; nothing before the first."""
-        flat = torch.stack(embedded, 2).flatten(1, 2)
-        start, stop = first * self.n_units, last * self.n_units
-        shifted = F.pad(flat, (0, 0, 1, 0))[:, start:stop]
-        return shifted.unflatten(1, (-1, self.n_units))
-
-    def _chained(self, embedded, answers, told, first, last):
-        so_far, out = answers, []
-        for unit, chain in enumerate(self.chains):
-            out.append(chain(so_far + told[:, :, unit]))
-            so_far = so_far + embedded[unit][:, first:last]
-        return torch.stack(out, 2)
-
     # ---- drawing -----------------------------------------------------------------------------
 
     def begin(self, n: int) -> State:
         """An empty state for n sequences."""
-        tokens = self.tokens.cache(n, N_PANELS * self.n_units) if self.tokens else None
-        return State(self.panels.cache(n, N_PANELS) if self.panels else None, tokens)
+        return State(self.trunk.cache(n, N_PANELS * (1 if self.chained else self.n_units)))
 
     def skip(self, state: State, seq, places, n_panels: int, label=None) -> None:
         """Take in the first n_panels panels of seq, which are known."""
         if n_panels:
-            self._hidden(seq, places, label, 0, n_panels, state, None)
+            self._answers(seq, places, label, n_panels, state.cache, None)
 
     def step(self, state: State, seq, places, panel: int, unit: int, label=None) -> torch.Tensor:
         """log p (n, sets) of set ``unit`` of the panel drawn next, given seq up to there.
@@ -241,27 +237,29 @@ class SetNet(nn.Module):
         Calls go through panels and units in turn, after `begin` or `skip`; what seq holds from
         this set on is not read.
         """
-        if unit == 0 and self.panels is not None:
+        advance = self._step_chain if self.chained else self._step_trunk
+        hidden = advance(state, seq, places, panel, unit, label)
+        return self.heads[unit](hidden, self._most(seq[:, panel, 0], unit))
+
+    def _step_trunk(self, state, seq, places, panel, unit, label):
+        x = self._told(places, label, panel, panel + 1)[:, 0, unit]
+        before = divmod(panel * self.n_units + unit - 1, self.n_units)  # the set before this one
+        if before[0] >= 0:
+            x = x + self.sets[before[1]](seq[:, before[0], before[1]])
+        return self.trunk(x[:, None], state.cache)[:, 0]
+
+    def _step_chain(self, state, seq, places, panel, unit, label):
+        if unit == 0:
             x = self._led(places, label, panel, panel + 1)[:, 0]
             if panel:
-                x = x + sum(e(seq[:, panel - 1, u]) for u, e in enumerate(self.sets))
-            x = self.panels(F.linear(x[:, None], self.enter), state.panels)[:, 0]
-            state.answer = F.linear(x, self.leave)
+                x = x + sum(embed(seq[:, panel - 1, u]) for u, embed in enumerate(self.sets))
+            state.answer = self.trunk(x[:, None], state.cache)[:, 0]
+        else:
+            joint = self._joint(unit - 1, state.hidden, seq[:, panel])
+            state.answer = state.answer + self._came(unit - 1, seq[:, panel, unit - 1], joint)
         told = self._told(places, label, panel, panel + 1)[:, 0, unit]
-        hidden = self._step_hidden(state, seq, told, panel, unit)
-        number = popcount(seq[:, panel, 0])
-        most = torch.full_like(number, self.config.widths[0]) if unit == 0 else number
-        return self.heads[unit](hidden, most)
-
-    def _step_hidden(self, state, seq, told, panel, unit):
-        x = told if state.answer is None else told + state.answer
-        if self.tokens is None:
-            parts = [self.sets[u](seq[:, panel, u]) for u in range(unit)]
-            return self.chains[unit](x + sum(parts))
-        at = panel * self.n_units + unit - 1  # the set before this one
-        if at >= 0:
-            x = x + self.sets[at % self.n_units](seq.flatten(1)[:, at])
-        return self.tokens(x[:, None], state.tokens)[:, 0]
+        state.hidden = self.links[unit](state.answer + told)
+        return state.hidden
 
 
 def popcount(sets: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,8 @@ without one there is none.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -55,6 +57,12 @@ def initial(shape: tuple[int, ...], std: float, rng: torch.Generator) -> nn.Para
 class Block(nn.Module):
     """One attention and one MLP branch."""
 
+    fast: Any = None
+
+    def translate(self) -> None:
+        """Compile for training, where shapes stay the same; parameters stay where they are."""
+        self.fast = torch.compile(self._forward, dynamic=False)
+
     def __init__(self, config: TransformerConfig, rng: torch.Generator):
         super().__init__()
         d, hidden = config.width, round(config.mlp * config.width)
@@ -68,6 +76,10 @@ class Block(nn.Module):
 
     def forward(self, x, bias=None, cache=None, layer=0, rng=None):
         """x (n, t, width); bias is added to the attention logits (t, positions)."""
+        call = self.fast if self.training and self.fast is not None else self._forward
+        return call(x, bias, cache, layer, rng)
+
+    def _forward(self, x, bias, cache, layer, rng):
         p = self.config.dropout
         x = x + dropout(self._attend(self.norm_attention(x), bias, cache, layer), p, rng)
         hidden = F.relu(F.linear(self.norm_mlp(x), self.up)).square()

@@ -39,7 +39,9 @@ class OptimConfig(Config):
 class FitConfig(Config):
     """The loop. batch: samples a step over all processes; split: parts a step is computed in.
 
-    ema: decay of the average of the weights, None for none. bf16: autocast to bfloat16.
+    ema: decay of the average of the weights, None for none. bf16: autocast to bfloat16. compile:
+    translate the parts of the network that can be (those with ``translate``), for training alone;
+    it takes a minute or two and needs a C++ compiler where there is no GPU.
     """
 
     n_steps: int = Field(default=1000, ge=1)
@@ -47,6 +49,7 @@ class FitConfig(Config):
     split: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)
     bf16: bool = False
+    compile: bool = False
     ema: float | None = Field(default=None, gt=0, lt=1)
     optim: OptimConfig = OptimConfig()
 

@@ -73,6 +73,10 @@ class Step:
 def begin(model: torch.nn.Module, config: FitConfig) -> State:
     """The state before the first step."""
     average = Average(model, config.ema) if config.ema is not None else None
+    if config.compile:
+        for module in model.modules():
+            if hasattr(module, "translate"):
+                module.translate()
     return State(model, optim.build(model, config.optim, config.bf16), average)
 
 

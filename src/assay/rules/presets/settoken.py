@@ -22,10 +22,10 @@ def settoken(preset: str, conditional: bool = False) -> Recipe:
         "tiny": TransformerConfig(width=64, layers=2, heads=2),
     }
     size = sizes[preset]
-    network = SetNetConfig(kind="trunk", tokens=size)
+    network = SetNetConfig(kind="chain", trunk=size)
     options, fit, data = SetTokenConfig(), _settoken_fit(preset), Data()
     if preset == "tiny":
-        network = SetNetConfig(kind="trunk", tokens=size, widths=(9,), rank=32)
+        network = SetNetConfig(kind="trunk", trunk=size, widths=(9,), rank=32)
         options, data = SetTokenConfig(orders=(0.5, 0.5, 0.0)), mini()
     if conditional:
         network = network.model_copy(update={"n_labels": len(genraven.RULES)})
