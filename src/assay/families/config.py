@@ -20,7 +20,6 @@ class SetTokenConfig(Config):
 
     orders: tuple[float, float, float] = (0.5, 0.25, 0.25)
     last_weight: float = Field(default=1.0, gt=0)
-    early_weight: float = Field(default=0.5, ge=0)  # of a first answer, where the network has one
     sweeps: int = Field(default=0, ge=0)
     label_drop: float = Field(default=0.1, ge=0, le=1)  # for a network that has labels
 
