@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError, field_validator
 
-from assay.families.config import SetTokenConfig
-from assay.models.config import Config, SetNetConfig
+from assay.families.config import MaskedConfig, PanelOrderConfig, SetTokenConfig
+from assay.models.config import CellNetConfig, Config, SetNetConfig
 from assay.rules import bindings, genraven
 from assay.training.config import FitConfig
 
@@ -94,6 +94,18 @@ _FAMILIES = {
         SetTokenConfig,
         ("assay.models.setnet", "SetNet"),
         SetNetConfig,
+    ),
+    "masked": (
+        ("assay.families.masked", "Masked"),
+        MaskedConfig,
+        ("assay.models.cellnet", "CellNet"),
+        CellNetConfig,
+    ),
+    "panelorder": (
+        ("assay.families.panelorder", "PanelOrder"),
+        PanelOrderConfig,
+        ("assay.models.cellnet", "CellNet"),
+        CellNetConfig,
     ),
 }
 

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from assay.rules.presets.masked import masked
+from assay.rules.presets.panelorder import panelorder
 from assay.rules.presets.settoken import settoken
 from assay.rules.recipe import Recipe
 
 RECIPES: dict[str, tuple[Callable[[str, bool], Recipe], tuple[str, ...]]] = {
     "settoken": (settoken, ("paper", "small", "tiny")),
+    "masked": (masked, ("paper", "small", "tiny")),
+    "panelorder": (panelorder, ("paper", "small", "tiny")),
 }
 NAMES = tuple(f"{name}-{preset}" for name, (_, presets) in RECIPES.items() for preset in presets)
 
