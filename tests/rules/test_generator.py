@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from assay.families.config import SetTokenConfig
 from assay.families.settoken import SetTokens
@@ -11,10 +12,10 @@ from assay.rules import bindings, genraven
 from assay.rules.generator import Generator
 
 
-def generator(binding="sets", orders=(0.4, 0.3, 0.3)):
+def generator(binding="sets", orders=(0.4, 0.3, 0.3), n_labels=0):
     widths = {"sets": (9, 7, 10, 10), "positions": (9,)}[binding]
     size = TransformerConfig(width=16, layers=1, heads=2)
-    net = SetNet(SetNetConfig(tokens=size, widths=widths, rank=4, components=2))
+    net = SetNet(SetNetConfig(trunk=size, widths=widths, rank=4, components=2, n_labels=n_labels))
     made = Generator(SetTokens(net, SetTokenConfig(orders=orders)).eval(), bindings.get(binding))
     made.batch = 16
     return made
@@ -102,3 +103,75 @@ def test_what_is_invalid_is_refused():
         model.sample(1, seed=-1)
     with pytest.raises(ValueError, match="r1c1"):
         generator(orders=(1, 0, 0)).complete(X, np.arange(9).reshape(3, 3) == 0)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_one_seed_gives_the_same_bytes_by_any_mixture_of_masks(temperature):
+    model = generator()
+    whole = model.complete(X[:8], MASK[:8], 4, temperature)
+    for i in (0, 7):
+        np.testing.assert_array_equal(
+            model.complete(X[: i + 1], MASK[: i + 1], 4, temperature)[i], whole[i]
+        )
+    np.testing.assert_array_equal(whole[0], model.sample(1, 4, temperature)[0])
+    np.testing.assert_array_equal(whole[1], X[1])
+
+
+def test_rules_are_drawn_given_by_number_or_name():
+    model = generator(n_labels=40)
+    torch.manual_seed(0)
+    for p in model.family.parameters():  # labels start at nothing
+        torch.nn.init.normal_(p, std=0.3)
+    plain, given = model.sample(20), model.sample(20, rule=17)
+    assert (plain != given).any()
+    np.testing.assert_array_equal(model.sample(20, rule="size XOR"), given)
+    np.testing.assert_array_equal(model.sample(20, rule=np.int64(17)), given)
+    assert (model.sample(20, rule=17, w=3.0) != given).any()
+    last = np.arange(9).reshape(3, 3) == 8
+    done = model.complete(X, last, 1, 1.0, rule=17, w=1.0)
+    np.testing.assert_array_equal(done[:, ~last], X[:, ~last])
+    assert (done != model.complete(X, last, 1, 1.0, rule=3, w=1.0)).any()
+    assert model.family.bound is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rule": 40}, "rule 40 is unknown"),
+        ({"rule": "size NAND"}, "'size NAND' is unknown"),
+        ({"rule": 1.5}, "rule 1.5 is unknown"),
+        ({"rule": 3}, "without rule labels"),
+        ({"w": 2.0}, "name the rule"),
+        ({"seed": 1.5}, "seed must be an integer"),
+        ({"seed": 1 << 64}, "seed must lie"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, words):
+    model = generator()
+    with pytest.raises(ValueError, match=words):
+        model.sample(1, **options)
+    with pytest.raises(ValueError, match=words):
+        model.complete(X[:1], np.arange(9).reshape(3, 3) == 8, **options)
+    with pytest.raises(ValueError, match="n must be an integer"):
+        model.sample(2.5)
+
+
+def test_weights_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="w must be finite"):
+        generator(n_labels=40).sample(1, rule=3, w=float("inf"))
+
+
+def test_batches_are_reported_as_they_are_done():
+    model, done = generator(), []
+    model.on_batch = done.append
+    model.sample(37)
+    assert done == [16, 16, 5]
+    done.clear()
+    model.complete(X, MASK)
+    assert sum(done) == MASK.any((1, 2)).sum()
+
+
+def test_a_generator_says_what_it_is():
+    assert "SetTokens" in repr(generator())

@@ -13,7 +13,7 @@ from assay.training import checkpoint
 def quick(n_steps=9, **options):
     recipe = recipes.get("settoken-tiny")
     network = {**recipe.network, "rank": 4, "components": 2}
-    network["tokens"] = {**network["tokens"], "width": 16, "layers": 1, "heads": 2}
+    network["trunk"] = {**network["trunk"], "width": 16, "layers": 1, "heads": 2}
     fit = recipe.fit.model_copy(update={"n_steps": n_steps, "batch": 16, **options})
     return recipe.model_copy(update={"network": network, "fit": fit})
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from assay.rules import models_cli, train_cli
+from assay.rules import listing_cli, models_cli, train_cli
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,8 +19,9 @@ for _command in (
     models_cli.evaluate,
     models_cli.sample,
     models_cli.complete,
-    models_cli.recipes,
-    models_cli.models,
+    listing_cli.compare,
+    listing_cli.recipes,
+    listing_cli.models,
 ):
     app.command(_command)
 

@@ -1,9 +1,9 @@
-"""``assay rules evaluate | sample | complete | recipes | models``: trained models at work."""
+"""``assay rules evaluate | sample | complete``: trained models at work."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -312,69 +312,3 @@ def _save_array(out: Path, x: np.ndarray) -> None:
         write_aside(out, data.getvalue())
     except OSError as error:
         raise ValueError(f"{out}: cannot be written ({error.strerror or error})") from None
-
-
-def recipes(*, names: Annotated[bool, _FLAG] = False) -> None:
-    """List the recipes that `assay rules train` knows.
-
-    Example: assay rules recipes
-
-    Parameters
-    ----------
-    names
-        Names only, one a line.
-    """
-    from assay.rules import recipes as known
-    from assay.rules import tables
-
-    if names:
-        _lines(known.NAMES)
-        return
-    table = tables.table("recipes", "recipe", "family", "what it is", left=3)
-    for name in known.NAMES:
-        make = known.RECIPES[name.rpartition("-")[0]][0]
-        words = (make.__doc__ or "").strip().splitlines() or [""]
-        table.add_row(name, known.get(name).family, words[0].rstrip("."))
-    tables.show(table)
-
-
-def models(*, names: Annotated[bool, _FLAG] = False) -> None:
-    """List the shipped models with what was measured on their files.
-
-    Example: assay rules models
-
-    Parameters
-    ----------
-    names
-        Names only, one a line.
-    """
-    from assay.rules import shipping
-
-    if names:
-        _lines(shipping.names())
-        return
-    from assay.rules import tables
-
-    table = tables.table(
-        "shipped models: shares with 95 % intervals at T = 1, completions greedy",
-        "name", "family", "parameters", "samples seen", "C3", "novel-C3", "trained completion",
-        left=2,
-    )  # fmt: skip
-    for name in shipping.names():
-        said = shipping.about(shipping.FOLDER / f"{name}.json")
-        rows = tables.by_key(said["rows"])
-        drawn, filled = rows.get(tables.UNCONDITIONAL), rows.get(tables.COMPLETION)
-        table.add_row(
-            name,
-            said["recipe"]["family"],
-            f"{said['parameters']:,}",
-            f"{said['samples_seen']:,}",
-            tables.brief(drawn, "c3"),
-            tables.brief(drawn, "novel_c3"),
-            tables.brief(filled, "trained"),
-        )
-    tables.show(table if table.row_count else "no model is shipped with this version")
-
-
-def _lines(names: Iterable[str]) -> None:
-    sys.stdout.writelines(f"{name}\n" for name in names)

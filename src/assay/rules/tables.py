@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as plain
 from rich.table import Table
 
 Row = Mapping[str, Any]
@@ -27,10 +27,11 @@ _DRAWN = (
 def table(title: str, *columns: str, left: int = 1) -> Table:
     """An empty table; all but the first ``left`` columns are set to the right."""
     made = Table(
-        title=escape(title), title_justify="left", title_style="bold", padding=(0, 0, 0, 1)
+        title=plain(title), title_justify="left", title_style="bold", padding=(0, 0, 0, 1)
     )
     for i, column in enumerate(columns):
-        made.add_column(column, justify="left" if i < left or not column else "right")
+        side = "left" if i < left or not column else "right"
+        made.add_column(column, justify=side, overflow="fold")
     return made
 
 
@@ -39,21 +40,44 @@ def show(*parts: Table | str) -> None:
     console = Console()
     for part in parts:
         soft = isinstance(part, str)
-        console.print(escape(part) if soft else part, highlight=False, soft_wrap=soft)
+        console.print(plain(part) if soft else part, highlight=False, soft_wrap=soft)
 
 
 def share(row: Row, name: str) -> tuple[str, str]:
-    """A share and its interval, in words."""
-    if row.get(name) is None:
-        return "-", ""
-    return f"{row[name]:.4f}", f"{row[f'{name}_low']:.4f} to {row[f'{name}_high']:.4f}"
+    """A share and its interval, in two cells."""
+    found = triple(row, name)
+    return ("-", "") if found is None else (f"{found[0]:.4f}", f"{found[1]:.4f} to {found[2]:.4f}")
 
 
-def brief(row: Row | None, name: str) -> str:
+def brief(row: Row, name: str) -> str:
     """A share and its interval in one short cell."""
-    if row is None or row.get(name) is None:
+    found = triple(row, name)
+    return "-" if found is None else f"{found[0]:.3f} ({found[1]:.3f}–{found[2]:.3f})"
+
+
+def count(value: float | None) -> str:
+    """A count in three figures: 164k, 7.42M, 1.3e+15."""
+    if value is None:
         return "-"
-    return f"{row[name]:.3f} ({row[f'{name}_low']:.3f}–{row[f'{name}_high']:.3f})"
+    for size, letter in ((1e12, ""), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}" if letter else f"{value:.3g}"
+    return f"{value:.3g}"
+
+
+def stacked(share: tuple[float, float, float] | None) -> str:
+    """A share above its interval."""
+    if share is None:
+        return "-"
+    low, high = (f"{end:.3f}".replace("0.", ".", 1) for end in share[1:])
+    return f"{share[0]:.3f}\n{low}–{high}"
+
+
+def triple(row: Row | None, name: str) -> tuple[float, float, float] | None:
+    """(share, low, high) of a row; None where it was not measured."""
+    if row is None or row.get(name) is None:
+        return None
+    return row[name], row[f"{name}_low"], row[f"{name}_high"]
 
 
 def by_key(rows: Iterable[Row]) -> dict[str, Row]:
