@@ -88,14 +88,21 @@ def peer_sample(scheduler, net, draws, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("spacing", "n_steps"), [("trailing", 20), ("leading", 25), ("linspace", 1000)]
+    ("spacing", "n_steps", "prediction"),
+    [("trailing", 20, "eps"), ("leading", 25, "v"), ("linspace", 1000, "eps")],
 )
-def test_ddim_against_diffusers(spacing, n_steps, monkeypatch):
+def test_ddim_against_diffusers(spacing, n_steps, prediction, monkeypatch):
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-    mine, rng = family(Toy(), n_steps=n_steps, spacing=spacing), Recorded(1)
+    rng = Recorded(1)
+    mine = family(Toy(), n_steps=n_steps, spacing=spacing, prediction=prediction)
     found = mine.sample(5, rng)
-    peer = DDIMScheduler(beta_schedule="linear", clip_sample=False, timestep_spacing=spacing)
+    peer = DDIMScheduler(
+        beta_schedule="linear",
+        clip_sample=False,
+        timestep_spacing=spacing,
+        prediction_type={"eps": "epsilon", "v": "v_prediction"}[prediction],
+    )
     peer.set_timesteps(n_steps)
     assert ddpm.spaced(n_steps, 1000, spacing).tolist() == peer.timesteps.tolist()
     expected = peer_sample(peer, Toy(), rng.kept, monkeypatch)
@@ -234,21 +241,22 @@ def test_the_hybrid_loss_teaches_eps_and_the_variance_apart():
     assert (grads["learned"][1] != 0).any()
 
 
-def test_losses_are_the_noise_s_squared_error_and_samples_stand_alone():
-    net = Ddpm(Toy())
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_losses_are_squared_errors_and_samples_stand_alone(prediction):
+    net = Ddpm(Toy(), DdpmConfig(prediction=prediction))
     batch = {"x": torch.randn(8, 2, 3, 3, generator=torch.Generator().manual_seed(0))}
-    rng = Streams(5)
-    whole = net.loss(batch, rng)
+    whole = net.loss(batch, Streams(5))
     halves = [net.loss({"x": batch["x"][i : i + 4]}, Streams(5).at(i)) for i in (0, 4)]
     torch.testing.assert_close(whole, torch.cat(halves))
     rng = Streams(5)
     sigma = net._levels(8, rng).float()
     eps = rng.randn(8, 2, 3, 3).float()
-    level = sigma.view(-1, 1, 1, 1)
-    x = (batch["x"] + level * eps) / (1 + level**2).sqrt()
+    scale = (1 + sigma.view(-1, 1, 1, 1) ** 2) ** -0.5
+    x = scale * batch["x"] + (1 - scale**2).sqrt() * eps
     t = torch.from_numpy(np.searchsorted(SIGMAS, sigma.double().numpy() * (1 - 1e-6)))
     np.testing.assert_allclose(SIGMAS[t], sigma, rtol=1e-6)
-    expected = (net.network(x, t.float()) - eps).square().flatten(1).mean(1)
+    wanted = scale * eps - (1 - scale**2).sqrt() * batch["x"] if prediction == "v" else eps
+    expected = (net.network(x, t.float()) - wanted).square().flatten(1).mean(1)
     torch.testing.assert_close(whole, expected, rtol=1e-4, atol=1e-5)
 
 

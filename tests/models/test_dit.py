@@ -103,6 +103,13 @@ def test_new_networks_are_zero_and_their_blocks_the_identity():
     assert torch.equal(net.blocks[0](tokens, torch.zeros(3, 6, 1, 32)), tokens)
 
 
+def test_gates_start_where_they_are_told_and_nothing_else_does():
+    net = DiT(SMALL.model_copy(update={"gate": 0.5}))
+    told = net.tell(torch.zeros(1, 32)).view(-1, 32)
+    assert (told[[2, 5, 8, 11]] == 0.5).all()
+    assert (told[[0, 1, 3, 4, 6, 7, 9, 10, 12, 13]] == 0).all()
+
+
 def test_first_weights_are_the_seed_s_and_no_global_one_s():
     before = torch.random.get_rng_state()
     first, again, other = (DiT(SMALL, seed).state_dict() for seed in (0, 0, 1))

@@ -138,7 +138,7 @@ class EdmConfig(ContinuousConfig):
 
 
 class DdpmConfig(ContinuousConfig):
-    """DDPM: linear betas, noise predicted; see `assay.families.ddpm`.
+    """DDPM: linear betas, noise or velocity predicted; see `assay.families.ddpm`.
 
     spacing: which training steps the sampler's grid "ddpm" takes, as diffusers names them.
     variance: of an ancestral (sde) step, the posterior's (small), beta (large) or learned, for a
@@ -153,6 +153,7 @@ class DdpmConfig(ContinuousConfig):
     spacing: Literal["trailing", "leading", "linspace"] = "trailing"
     variance: Literal["small", "large", "learned"] = "small"
     vlb: float = Field(default=0.001, ge=0)
+    prediction: Literal["eps", "v"] = "eps"
 
     @model_validator(mode="after")
     def _rising(self) -> DdpmConfig:
@@ -170,7 +171,8 @@ class FlowConfig(ContinuousConfig):
     The sampler's grid "flow" is uniform in t from 1 to 0, whatever its ends; heun is the flow's
     own. tolerance: relative and absolute error that an adaptive solver allows a step of a sample,
     in place of the sampler's steps; None for those. time: law of t in training, uniform or
-    logit t ~ N(time_mean, time_std^2).
+    logit t ~ N(time_mean, time_std^2). skip: the network learns what the best linear guess, for
+    data of variance 1, leaves of the velocity.
     """
 
     sampler: SamplerConfig = SamplerConfig(grid="flow", n_steps=25)
@@ -178,6 +180,7 @@ class FlowConfig(ContinuousConfig):
     time: Literal["uniform", "logit-normal"] = "uniform"
     time_mean: float = 0.0
     time_std: float = Field(default=1.0, gt=0)
+    skip: bool = False
 
     @model_validator(mode="after")
     def _no_churn(self) -> FlowConfig:
@@ -216,6 +219,7 @@ class MaskedConfig(CellTokensConfig):
 
     masks: tuple[float, float, float] = (0.4, 0.3, 0.3)
     weight: Literal["count", "rate"] = "count"
+    few: float = Field(default=1.0, gt=0)
     rest: float = Field(default=0.0, ge=0)
     hard: float = Field(default=0.0, ge=0)
     order: Literal["cells", "panels"] = "panels"

@@ -1,8 +1,12 @@
-"""DDPM: noise predicted on the way of linear betas, its variance learned or not.
+"""DDPM: noise predicted on the way of linear betas, the steps' variance learned or not.
 
     x_t = sqrt(a_t) x = sqrt(a_t) (x0 + sigma_t noise),   a_t = prod_{k <= t} (1 - beta_k),
     sigma_t^2 = (1 - a_t) / a_t,   D(x, sigma_t) = x - sigma_t eps(x_t, t),   t = 0 ... 999,
     loss = (eps - noise)^2,   t uniform.
+
+Instead of eps the network can answer v = sqrt(a_t) noise - sqrt(1 - a_t) x0, with its squared
+error for the loss (Salimans and Ho 2022, arXiv 2202.00512, section 4): at large sigma the
+error of eps tells nothing of x0, that of v is one of x0.
 
 Between training steps t is interpolated in ln sigma, so that any grid of sigmas can be sampled on.
 Euler's step is DDIM with eta = 0 (Song, Meng and Ermon 2021, arXiv 2010.02502, eq. 12). The
@@ -64,16 +68,23 @@ class Ddpm(Continuous):
         return above - 1 + ((at - low) / (high - low)).clamp(0, 1)
 
     def _answer(self, x, sigma, label=None, extra=None, rng=None) -> torch.Tensor:
-        """What the network says: eps (n, C, H, W), and C channels more where it learns sigma."""
+        """The network's eps or v (n, C, H, W), and C channels more where it learns sigma."""
         scale = denoisers.per_sample((1 + sigma**2) ** -0.5, x)
         return self.network(scale * x, self._clock(sigma).to(x), label, extra, rng)
 
     def _denoise(self, x, sigma, label=None, extra=None, rng=None) -> torch.Tensor:
-        eps = self._answer(x, sigma, label, extra, rng)[:, : self.shape[0]]
-        return denoisers.from_eps(eps, x, sigma)
+        answer = self._answer(x, sigma, label, extra, rng)[:, : self.shape[0]]
+        return self._denoised(answer, x, sigma)
+
+    def _denoised(self, answer, x, sigma) -> torch.Tensor:
+        """D of the network's eps or v."""
+        if self.config.prediction == "eps":
+            return denoisers.from_eps(answer, x, sigma)
+        variance = 1 + denoisers.per_sample(sigma, x) ** 2
+        return x / variance - ((variance - 1) / variance) ** 0.5 * answer
 
     def _weight(self, sigma: torch.Tensor) -> torch.Tensor:
-        return sigma**-2
+        return sigma**-2 if self.config.prediction == "eps" else 1 + sigma**-2
 
     def _levels(self, n: int, rng: Streams) -> torch.Tensor:
         return self.log_sigma.cpu()[(rng.rand(n) * self.config.n_train).long()].exp()
@@ -82,11 +93,13 @@ class Ddpm(Continuous):
         if not self.learned:
             return super()._errors(x0, sigma, eps, label, extra, rng)
         x = hidden(x0 + denoisers.per_sample(sigma, x0) * eps, extra)
-        found, said = self._answer(x, sigma, label, extra, rng).chunk(2, 1)
-        error = (found - eps).square()
+        answer, said = self._answer(x, sigma, label, extra, rng).chunk(2, 1)
+        error = (self._denoised(answer, x, sigma) - x0).square()
         t = self._clock(sigma).round().long()
-        bound = divergence(self.steps[:, t].to(error), error.detach(), said)
-        return error + self.config.vlb * self.config.n_train * bound
+        of_eps = error.detach() / denoisers.per_sample(sigma, x0) ** 2
+        bound = divergence(self.steps[:, t].to(error), of_eps, said)
+        weight = denoisers.per_sample(self._weight(sigma), x0)
+        return weight * error + self.config.vlb * self.config.n_train * bound
 
     def sigmas(self, n_steps: int | None = None) -> np.ndarray:
         """The sampler's grid; "ddpm" is made of training steps by the configured spacing."""
@@ -123,8 +136,9 @@ class Ddpm(Continuous):
                 level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
                 nothing = x.new_zeros(len(x), self.shape[0] + 1, *self.shape[1:])
                 extra = nothing if self.amortised else None
-                eps, said = self._answer(x, level, self._labels(label, len(x)), extra).chunk(2, 1)
-                return torch.cat([denoisers.from_eps(eps, x, level), said], 1)
+                answer = self._answer(x, level, self._labels(label, len(x)), extra)
+                answer, said = answer.chunk(2, 1)
+                return torch.cat([self._denoised(answer, x, level), said], 1)
 
             return answer
 

@@ -3,9 +3,13 @@
     x_t = (1 - t) x0 + t noise = x / (1 + sigma),   sigma = t / (1 - t),   t from 0 (data) to 1,
     v(x_t, t) ~ E[noise - x0 | x_t],   D = x_t - t v,   loss = (v - (noise - x0))^2,
 
-the square of D - x0 over t. The network is shown x_t and 1,000 t. Sampling solves dx_t/dt = v from
-t = 1 to 0: Euler's method, which is that in sigma too, Heun's in t, or an adaptive pair
-(`assay.families.adaptive`); the reverse SDE (sde) is the house's. All start at t = 1 - 1e-6.
+the square of D - x0 over t. The network is shown x_t and 1,000 t and answers v or, with ``skip``,
+sqrt(c) (v - (2 t - 1) x_t / c), c = t^2 + (1 - t)^2: what the best linear guess leaves, which for
+data of variance 1 has variance 1 at every t (as EDM's preconditioning does in its coordinate).
+
+Sampling solves dx_t/dt = v from t = 1 to 0: Euler's method, which is that in sigma too, Heun's in
+t, or an adaptive pair (`assay.families.adaptive`); the reverse SDE (sde) is the house's. All
+start at t = 1 - 1e-6.
 
 Source: Ma et al., "SiT: exploring flow and diffusion-based generative models with scalable
 interpolant transformers", 2024 (arXiv 2401.08740), with their t; logit-normal t: Esser et al. 2024
@@ -43,7 +47,11 @@ class Flow(Continuous):
         shown = x / (1 + denoisers.per_sample(sigma, x))
         t = noise.flow_from_sigma(sigma)
         velocity = self.network(shown, CLOCK * t, label, extra, rng)
-        return shown - denoisers.per_sample(t, x) * velocity
+        t = denoisers.per_sample(t, x)
+        if self.config.skip:
+            variance = t**2 + (1 - t) ** 2
+            velocity = (2 * t - 1) / variance * shown + velocity / variance**0.5
+        return shown - t * velocity
 
     def _weight(self, sigma: torch.Tensor) -> torch.Tensor:
         return ((1 + sigma) / sigma) ** 2

@@ -93,7 +93,8 @@ class DiTConfig(Config):
     """A diffusion transformer over images (channels, size, size); see `assay.models.dit`.
 
     learned_sigma: as many channels again for a learned variance. amortised: what is known is
-    shown in channels + 1 further channels (`assay.families.continuous`).
+    shown in channels + 1 further channels (`assay.families.continuous`). gate: where the gates
+    of all branches start, 0 as published.
     """
 
     channels: int = Field(default=3, ge=1)
@@ -106,6 +107,7 @@ class DiTConfig(Config):
     n_labels: int = Field(default=0, ge=0)
     learned_sigma: bool = False
     amortised: bool = False
+    gate: float = 0.0
 
     @model_validator(mode="after")
     def _divides(self) -> DiTConfig:

@@ -7,8 +7,9 @@
 
 with norms that have no gains of their own, and a last norm told in the same way (Peebles and Xie
 2023, arXiv 2212.09748, section 3.2 and figure 3). W starts at 0, so that every block starts as the
-identity, and so does the last layer: the network starts as 0. Positions are sines and cosines of
-a patch's column and row; the frequencies of the level are those of Ho et al. 2020.
+identity, and so does the last layer: the network starts as 0. Gates may start at another constant,
+for short trainings. Positions are sines and cosines of a patch's column and row; the frequencies
+of the level are those of Ho et al. 2020.
 
 The modulations of all blocks are one product with silu(c). SiT (Ma et al. 2024, arXiv 2401.08740)
 is the same network with another target.
@@ -117,6 +118,8 @@ class DiT(nn.Module):
             self.table = nn.Parameter(torch.randn(config.n_labels + 1, d, generator=rng) * 0.02)
         self.blocks = nn.ModuleList([Block(config, rng) for _ in range(config.layers)])
         self.tell = linear(d, (6 * config.layers + 2) * d, rng, 0.0)
+        with torch.no_grad():
+            self.tell.bias[: -2 * d].view(-1, 3, d)[:, 2] = config.gate
         self.head = linear(d, n_out * config.patch**2, rng, 0.0)
         self.positions: torch.Tensor
         self.register_buffer("positions", grid_positions(self.side, d), persistent=False)
