@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -62,7 +63,7 @@ class UNetConfig(Config):
     channels, size: of the image. width: channels of the first level, multipliers: those of each
     level in widths, blocks: residual blocks of a level going in. attention: sizes with attention,
     in heads of about ``head`` channels. amortised: with inputs for what is known, channels + 1.
-    outer: 3x3 kernels at size 1 as well, where eight ninths of them are of no effect.
+    lean: less work for as much width, with other numbers of parameters than the published ones.
     """
 
     channels: int = Field(default=3, ge=1)
@@ -75,7 +76,7 @@ class UNetConfig(Config):
     dropout: float = Field(default=0.13, ge=0, lt=1)
     n_labels: int = Field(default=0, ge=0)
     amortised: bool = False
-    outer: bool = True
+    lean: bool = False
 
     @model_validator(mode="after")
     def _divides(self) -> UNetConfig:
@@ -124,8 +125,10 @@ class TokenNetConfig(Config):
     """A causal network over ``length`` tokens on a backbone of transformers; `assay.models.hf`.
 
     heads: of GPT-2's attention, or of Mamba-2's states, which are 2 width/heads by ``state``
-    numbers; Mamba has none. chunk: positions that Mamba-2 takes at a time in training. sizes: how
-    many values each part of a token has. Dropout is GPT-2's alone.
+    numbers; Mamba has none. chunk: positions that Mamba-2 takes at a time in training. dropout:
+    GPT-2's alone. sizes: how many values each part of a token has. places: how many each part of
+    its place has, (3, 3, 9) for row, panel and cell, where the network is told these; () for none.
+    std: of the first embeddings.
     """
 
     backbone: Literal["gpt2", "mamba2", "mamba"] = "gpt2"
@@ -137,10 +140,14 @@ class TokenNetConfig(Config):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     sizes: tuple[int, ...] = (8, 11, 11)
     length: int = Field(default=81, ge=1)
+    places: tuple[int, ...] = ()
+    std: float = Field(default=0.02, gt=0)
     n_labels: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _splits(self) -> TokenNetConfig:
+        if self.places and math.prod(self.places) != self.length:
+            raise ValueError(f"places {self.places} do not number {self.length} tokens")
         split = {"gpt2": self.width, "mamba2": 2 * self.width, "mamba": 0}[self.backbone]
         if split % self.heads:
             raise ValueError(f"{self.backbone} of width {self.width} has no {self.heads} heads")
