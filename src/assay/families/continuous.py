@@ -31,13 +31,14 @@ import torch
 
 from assay.core import denoiser as denoisers
 from assay.core import guidance, noise, solver
-from assay.families import base
+from assay.families import base, inpaint
 from assay.families.config import CompletionConfig, ContinuousConfig, SamplerConfig
 from assay.families.streams import Streams
 
 N_PANELS = 9
 N_UNIFORMS = 4 + N_PANELS
 Denoiser = Callable[[torch.Tensor, Any], torch.Tensor]
+clipped = inpaint.clipped
 
 _STEPS = {
     "heun": solver.heun,
@@ -220,8 +221,6 @@ class Continuous(base.Family):
         config = self.config.completion
         sigmas = self.sigmas(config.n_steps)
         if config.kind != "amortised":
-            from assay.families import inpaint  # pyright: ignore[reportAttributeAccessIssue]
-
             return inpaint.complete(self.denoiser(), sigmas, known, unknown, rng, config)
         told = self.denoiser(known=known, mask=unknown)
         with torch.no_grad():
@@ -251,8 +250,6 @@ class Continuous(base.Family):
             sigmas = self.sigmas(n)
             step = self._step(len(sigmas) - 1, kind)
             return both * solver.nfe(step, sigmas)
-        from assay.families import inpaint  # pyright: ignore[reportAttributeAccessIssue]
-
         return both * inpaint.evaluations(self.sigmas(config.n_steps), config)
 
     def using(
@@ -283,13 +280,6 @@ def solver_step(config: SamplerConfig, n_steps: int, kind: str | None = None) ->
         return step
     low, high = config.churn_range
     return solver.churn(n_steps, config.churn, step, low, high, config.churn_noise)
-
-
-def clipped(denoiser: Denoiser, clip: float | None) -> Denoiser:
-    """The denoiser with its answers clipped to [-clip, clip]; itself for None."""
-    if clip is None:
-        return denoiser
-    return lambda x, sigma: denoiser(x, sigma).clamp(-clip, clip)
 
 
 def given(x0: torch.Tensor, unknown: torch.Tensor) -> torch.Tensor:
