@@ -281,6 +281,38 @@ def test_dps_against_the_paper_s_own_coordinate():
     torch.testing.assert_close(ours[:, 1], z[:, 1], rtol=1e-6, atol=1e-6)
 
 
+def test_shift_is_bounded_in_norm_and_keeps_its_direction():
+    pull = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    missed = torch.tensor([[0.3, 0, 0], [0, 1, 2], [9, 9, 9], [0, 0, 0], [1, 0, 0]]).double()
+    found = reconstruction.Pulled(pull, missed, pull)
+    free, cut = (reconstruction.shift(found, 7.0, bound) for bound in (None, 2.0))
+    torch.testing.assert_close(free, 7 * pull)
+    ratio = (cut / free)[:, :1]
+    torch.testing.assert_close(cut, ratio * free)
+    most = torch.minimum(free.norm(dim=1), 2 * missed.norm(dim=1))
+    torch.testing.assert_close(cut.norm(dim=1), most)
+
+
+@pytest.mark.parametrize("kind", ["pgdm", "tds"])
+def test_bound_keeps_a_network_s_jacobian_at_high_noise_harmless(kind):
+    """A denoiser whose Jacobian falls as 1/sigma alone, along a grid from 1e6, as flows have."""
+
+    def denoise(x, sigma):
+        level = torch.as_tensor(sigma, dtype=x.dtype).reshape(-1, 1)
+        told = mixture().denoise(x, level[:, 0].expand(len(x)).clamp_max(50))
+        return told + 0.1 * torch.tanh(x.flip(1) / (1 + level))
+
+    sigmas = noise.sigma_from_flow(np.minimum(np.linspace(1, 0, 51), 1 - 1e-6))
+    found = {}
+    for bound in (None, 10.0):
+        config = CompletionConfig(kind=kind, n_steps=50, particles=4, bound=bound)
+        x = inpaint.complete(denoise, sigmas, *given(-1.0, 100), Streams(0), config)
+        found[bound] = (x[:, 1:].sign() == torch.tensor([1.0, -1.0])).all(1).double().mean()
+    print(kind, found)
+    assert found[10.0] > 0.95
+    assert found[None] < 0.7
+
+
 def test_pieces_do_not_change_what_is_pulled():
     x = torch.randn(7, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     context, mask = given(0.3, 7)

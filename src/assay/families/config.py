@@ -42,9 +42,10 @@ class CompletionConfig(Config):
     where their effective number is below ess * particles; 1 is at every step. scale: multiplies
     the guidance of dps (its zeta) and pgdm (1 follows the mathematics). tau: of pgdm and tds, who
     take Var[x0 | x] = sigma^2 tau^2 / (sigma^2 + tau^2): the PGDM paper has 1, the TDS paper the
-    default, and 1 is far too weak where the known entries follow from one another. clip: denoised
-    values are cut to [-clip, clip]; None, the default, leaves them. piece: samples times particles
-    that dps, pgdm and tds differentiate at once, as memory allows.
+    default, and 1 is far too weak where the known entries follow from one another. bound: of the
+    shift of x0 by their guidance, in norms of what x0 misses of the known part, None for none.
+    clip: denoised values are cut to [-clip, clip]; None, the default, leaves them. piece: samples
+    times particles that dps, pgdm and tds differentiate at once, as memory allows.
     """
 
     kind: Literal["amortised", "replacement", "repaint", "dps", "pgdm", "tds"] = "amortised"
@@ -56,6 +57,7 @@ class CompletionConfig(Config):
     ess: float = Field(default=1.0, gt=0, le=1)
     scale: float = Field(default=1.0, ge=0)
     tau: float = Field(default=0.12**0.5, gt=0)
+    bound: float | None = Field(default=10.0, gt=0)
     clip: float | None = Field(default=None, gt=0)
     piece: int = Field(default=128, ge=1)
 

@@ -149,7 +149,9 @@ def _pgdm(denoiser, levels, known, unknown, rng, config) -> torch.Tensor:
     """A solver of its own choice on the guided denoiser."""
     given = reconstruction.Given(known, unknown, config.piece)
     variance = functools.partial(reconstruction.spread, tau=config.tau)
-    guided = reconstruction.PseudoinverseGuided(denoiser, given, variance, config.scale)
+    guided = reconstruction.PseudoinverseGuided(
+        denoiser, given, variance, config.scale, config.bound
+    )
     start, told = _noised(known, levels[0], rng), clipped(guided, config.clip)
     return solver.last(solver.solve(told, start, levels, _step(config), rng)).x
 

@@ -6,7 +6,9 @@ score of y given x is approximated from D's own answer for the known part,
     grad_x ln p(y | x) ~ J^T M (y - D(x)) / r^2,   r^2 = sigma^2 tau^2 / (sigma^2 + tau^2),
 
 r^2 the variance of x0 given x for data of standard deviation tau; J^T v is one backward pass. It
-is exact where the known entries of x0 given x are Gaussian with covariance r^2 I.
+is exact where the known entries of x0 given x are Gaussian with covariance r^2 I. At high noise
+J should fall as 1/sigma^2, and a network's falls as 1/sigma with the network's own error in front:
+there the shift of x0 is bounded by a multiple of |M (y - D)|, as no law of x0 is far off.
 `PseudoinverseGuided` takes it as it is (Song, Vahdat, Mardani and Kautz 2023, "Pseudoinverse-
 guided diffusion models for inverse problems", ICLR, eq. 7 and 8); `dps` makes a step along
 J^T M (y - D) of a length of its own (Chung et al. 2023, arXiv 2209.14687, algorithm 1).
@@ -71,23 +73,36 @@ def spread(sigma: Any, tau: float) -> Any:
     return sigma**2 * tau**2 / (sigma**2 + tau**2)
 
 
+def shift(found: Pulled, gain: Any, bound: float | None) -> torch.Tensor:
+    """gain * pull, cut to a norm of at most bound |M (y - D)|; gain = sigma^2 / r^2."""
+    shifted = gain * found.pull
+    if bound is None:
+        return shifted
+    length = shifted.flatten(1).norm(dim=1).clamp_min(1e-30)
+    most = bound * found.missed.flatten(1).norm(dim=1)
+    return shifted * per_sample((most / length).clamp_max(1), shifted)
+
+
 @dataclass(frozen=True)
 class PseudoinverseGuided:
     """PGDM as a denoiser, for any solver: D + scale * (sigma^2 / r^2) J^T M (y - D).
 
     variance: r^2 of sigma > 0, such as `spread` at a tau. scale: 1 follows the approximate score
-    above, where the paper's algorithm 1 weakens it by r^2, for a solver of its own.
+    above, where the paper's algorithm 1 weakens it by r^2, for a solver of its own. bound: see
+    `shift`; None for none.
     """
 
     denoiser: Denoiser
     given: Given
     variance: Callable[[Any], Any]
     scale: float = 1.0
+    bound: float | None = None
 
     def __call__(self, x: torch.Tensor, sigma: Any) -> torch.Tensor:
-        denoised, _, pull = pulled(self.denoiser, x, sigma, self.given)
+        found = pulled(self.denoiser, x, sigma, self.given)
         level = per_sample(sigma, x)
-        return denoised + self.scale * level**2 / self.variance(level) * pull
+        gain = self.scale * level**2 / self.variance(level)
+        return found.denoised + shift(found, gain, self.bound)
 
 
 def dps(

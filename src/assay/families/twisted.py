@@ -19,8 +19,8 @@ known part is y, the unknown one the mean D, drawn from one particle by its weig
 logarithms in float64. Where the effective number of particles 1 / sum w^2 falls below ess times
 their number, they are resampled systematically (one uniform number for an item).
 
-``clip`` cuts what a step heads for (a worse proposal, the same target), not the last D: as in the
-published figures. Cost: one differentiated evaluation a step and particle.
+``bound`` and ``clip`` cut what a step heads for (another proposal, the same target), not the last
+D; the published figures are clipped so. Cost: one differentiated evaluation a step and particle.
 """
 
 from __future__ import annotations
@@ -94,14 +94,15 @@ class _Twisted:
 
     def twisted(self, x: torch.Tensor, sigma: float) -> Particles:
         """Particles at x: one evaluation and its gradient."""
-        denoised, missed, pull = reconstruction.pulled(self.denoiser, x, sigma, self.given)
-        goal = denoised + (1 + (sigma / self.config.tau) ** 2) * pull
+        found = reconstruction.pulled(self.denoiser, x, sigma, self.given)
+        gain = 1 + (sigma / self.config.tau) ** 2  # sigma^2 / r^2
+        goal = found.denoised + reconstruction.shift(found, gain, self.config.bound)
         if self.config.clip is not None:
             goal = goal.clamp(-self.config.clip, self.config.clip)
         r2 = reconstruction.spread(sigma, self.config.tau)
         count = self._each((~self.given.unknown).double())
-        twist = -(self._each(missed.double().square()) / r2 + count * math.log(r2)) / 2
-        return Particles(x, denoised, goal, twist)
+        twist = -(self._each(found.missed.double().square()) / r2 + count * math.log(r2)) / 2
+        return Particles(x, found.denoised, goal, twist)
 
     def moved(
         self, at: Particles, sigma: float, after: float, rng: Streams
