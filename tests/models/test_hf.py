@@ -7,6 +7,8 @@ import torch
 
 from assay.models.config import TokenNetConfig
 from assay.models.hf import TokenNet
+from assay.training import optim
+from assay.training.config import OptimConfig
 
 KINDS = ("gpt2", "mamba2", "mamba")
 TOLERANCE = {"gpt2": 1e-12, "mamba2": 2e-5, "mamba": 2e-5}  # Mambas' scans are in float32
@@ -105,6 +107,21 @@ def test_every_parameter_learns_and_none_is_a_vocabulary(backbone):
     net(tokens(), LABEL).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
     assert not any("wte" in name or "embeddings" in name for name, _ in net.named_parameters())
+
+
+@pytest.mark.parametrize("backbone", KINDS)
+def test_muon_takes_the_matrices_inside(backbone):
+    net = network(backbone)
+    adam, muon = optim.build(net, OptimConfig(kind="muon"))
+    taken = {id(p) for group in muon.param_groups for p in group["params"]}
+    names = {name.split(".")[-2] for name, p in net.named_parameters() if id(p) in taken}
+    inside = {"gpt2": {"c_attn", "c_proj", "c_fc"}}
+    assert names == inside.get(backbone, {"in_proj", "out_proj"})
+    net(tokens(), LABEL).square().sum().backward()
+    before = [p.clone() for p in net.parameters()]
+    for optimizer in (adam, muon):
+        optimizer.step()
+    assert not any(map(torch.equal, before, net.parameters()))
 
 
 def test_dropout_is_drawn_in_training_alone():

@@ -15,8 +15,13 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError, field_validator
 
-from assay.families.config import MaskedConfig, PanelOrderConfig, SetTokenConfig
-from assay.models.config import CellNetConfig, Config, SetNetConfig
+from assay.families.config import (
+    AutoregressiveConfig,
+    MaskedConfig,
+    PanelOrderConfig,
+    SetTokenConfig,
+)
+from assay.models.config import CellNetConfig, Config, SetNetConfig, TokenNetConfig
 from assay.rules import bindings, genraven
 from assay.training.config import FitConfig
 
@@ -94,6 +99,12 @@ _FAMILIES = {
         SetTokenConfig,
         ("assay.models.setnet", "SetNet"),
         SetNetConfig,
+    ),
+    "autoregressive": (
+        ("assay.families.autoregressive", "Autoregressive"),
+        AutoregressiveConfig,
+        ("assay.models.hf", "TokenNet"),
+        TokenNetConfig,
     ),
     "masked": (
         ("assay.families.masked", "Masked"),

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from assay.rules.presets.gpt2 import gpt2, gpt2_chain, gpt2_separate
+from assay.rules.presets.mamba import mamba, mamba_separate
 from assay.rules.presets.masked import masked
 from assay.rules.presets.panelorder import panelorder
 from assay.rules.presets.settoken import settoken
@@ -17,6 +19,11 @@ from assay.rules.recipe import Recipe
 
 RECIPES: dict[str, tuple[Callable[[str, bool], Recipe], tuple[str, ...]]] = {
     "settoken": (settoken, ("paper", "small", "tiny")),
+    "gpt2": (gpt2, ("s", "b", "m", "small", "tiny")),
+    "gpt2-separate": (gpt2_separate, ("s", "b", "m", "small")),
+    "gpt2-chain": (gpt2_chain, ("s", "b", "m", "small")),
+    "mamba": (mamba, ("medium", "small", "tiny")),
+    "mamba-separate": (mamba_separate, ("base", "medium", "big", "huge")),
     "masked": (masked, ("paper", "small", "tiny")),
     "panelorder": (panelorder, ("paper", "small", "tiny")),
 }

@@ -15,7 +15,8 @@ import torch
 from assay.training.config import OptimConfig, Schedule
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
-INNER = ("qkv", "mix", "up", "down")  # names of the matrices that Muon is for
+# names of the matrices that Muon is for: ours, then those of GPT-2 and Mamba in transformers
+INNER = ("qkv", "mix", "up", "down", "c_attn", "c_proj", "c_fc", "in_proj", "out_proj")
 
 
 def factor(step: int, n_steps: int, schedule: Schedule) -> float:
