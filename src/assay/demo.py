@@ -121,6 +121,12 @@ def _rules(run: Any, config: dict[str, Any]) -> None:
     examples.fill(run, config)
 
 
+def _models(run: Any, config: dict[str, Any]) -> None:
+    from assay.rules import showcase
+
+    showcase.fill(run, config)
+
+
 def _samplers(run: Any, config: dict[str, Any]) -> None:
     from assay.guidance import samplers
 
@@ -169,7 +175,17 @@ def studies() -> tuple[Study, ...]:
         ),
         Study("peers", _peers, _config("peers", targets=both, d=[2, 16], w=3.0), 15),
         Study("rules", _rules, _rules_config(), 5),
+        *_shipped(),
     )  # fmt: skip
+
+
+def _shipped() -> tuple[Study, ...]:
+    """The models that are shipped with this version, where there are any."""
+    from assay.rules import showcase
+
+    config = showcase.config()
+    n = len(config["models"])
+    return (Study("models", _models, config, 20 * n),) if n else ()
 
 
 def _rules_config() -> dict[str, Any]:

@@ -22,26 +22,37 @@ SECTIONS = {
     "guidance.samplers": "samplers",
     "guidance.peers": "peers",
     "rules.examples": "rules",
+    "rules.models": "models",
+    "rules.train": "training",
+    "rules.evaluate": "models",
 }
 TITLE = "What guidance does, and which rules there are to learn"
 LEAD = (
     "How hard may a generative model be guided before its samples leave the data? Measured on "
     "targets whose answer is known exactly, and on real images."
 )
+RULES_TITLE = "Which rules there are to learn, and what models learn of them"
+RULES_LEAD = (
+    "Matrices in the manner of Raven's: does a model draw new ones that obey a rule, and does it "
+    "fill in what is missing? Every answer is judged by an exact checker."
+)
 
 
-def write_report(folder: str | os.PathLike[str], title: str = TITLE) -> Path:
+def write_report(folder: str | os.PathLike[str], title: str | None = None) -> Path:
     """Write FOLDER/report.html from the Run there, or from the Runs in its subfolders.
 
-    Returns its path. ValueError where there is no Run, none has a row yet, or the page cannot be
-    written.
+    title: the page's [default: by the kinds of Runs]. Returns its path. ValueError where there
+    is no Run, none has a row yet, or the page cannot be written.
     """
     every = runs.find(folder)
     found = sorted((run for run in every if run.rows), key=_order)
     if not found:
         raise ValueError(f"{folder}: its Runs hold no rows yet; finish the job first")
     waiting = [run.path.name for run in every if not run.rows]
-    return write(Path(folder) / "report.html", title, LEAD, page(found, waiting), found[0].env)
+    rules = all(str(run.config.get("kind")).startswith("rules.") for run in found)
+    usual, lead = (RULES_TITLE, RULES_LEAD) if rules else (TITLE, LEAD)
+    sections = page(found, waiting)
+    return write(Path(folder) / "report.html", title or usual, lead, sections, found[0].env)
 
 
 def page(found: Sequence[runs.Run], waiting: Sequence[str] = ()) -> list[Section]:

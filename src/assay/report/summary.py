@@ -47,7 +47,8 @@ def section(found: Sequence[tuple[Run, Sequence[Finding]]]) -> Section | None:
         blocks.append(Findings(told))
     if not blocks:
         return None
-    blocks.append(Terms("The words of this page, explained", TERMS))
+    if any(str(run.config.get("kind")).startswith("guidance.") for run, _ in found):
+        blocks.append(Terms("The words of this page, explained", TERMS))
     return Section("conclusions", "What to conclude", blocks=blocks)
 
 
