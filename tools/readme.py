@@ -1,6 +1,7 @@
-"""Puts the picture and the table of README.md together from the Runs of ``assay demo``.
+"""Puts figures into the documents: those of ``assay demo``, and what shipped models were measured.
 
-python tools/readme.py out/demo       writes docs/densities.svg and README.md's table
+python tools/readme.py out/demo       writes docs/densities.svg, README.md's table and that of
+                                      docs/models.md (from src/assay/rules/shipped/*.json)
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from assay.rules import shipping
 from assay.runs import Run, write_aside
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +40,32 @@ def table(demo: Path) -> str:
             ]  # fmt: skip
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def models() -> str:
+    """Markdown: shipped models as measured by tools/ship.py on the shipped file."""
+    lines = [
+        "| model | parameters | samples seen | T | C3 | novel-C3 | row 1 "
+        "| completion, trained rules | held-out | n |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name in shipping.names():
+        rows = shipping.about(shipping.FOLDER / name)["rows"]
+        done = next(row for row in rows if row["key"] == "completion/r3c3")
+        for row in (row for row in rows if row["part"] == "unconditional"):
+            greedy = row["temperature"] == done["temperature"]
+            cells = [
+                name, f"{row['parameters']:,}", f"{row['samples_seen']:,}",
+                f"{row['temperature']:g}", *(_share(row, m) for m in ("c3", "novel_c3", "row1")),
+                *(_share(done, m) if greedy else "" for m in ("trained", "held_out")),
+                f"{row['n']:,}",
+            ]  # fmt: skip
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _share(row: dict, name: str) -> str:
+    return f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
 
 
 def picture(demo: Path) -> str:
@@ -89,14 +117,16 @@ def _panel(density: np.ndarray, row: dict, index: int) -> str:
 
 def main() -> int:
     demo = Path(sys.argv[1] if len(sys.argv) > 1 else "out/demo")
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
-    text = f"{before}{BEGIN}\n{table(demo)}\n{END}{after}"
     write_aside(ROOT / "docs" / "densities.svg", picture(demo).encode())
-    write_aside(readme, text.encode())
-    print(f"wrote {readme.name} and docs/densities.svg")
+    _put(ROOT / "README.md", table(demo))
+    _put(ROOT / "docs" / "models.md", models())
+    print("wrote README.md, docs/models.md and docs/densities.svg")
     return 0
+
+
+def _put(file: Path, made: str) -> None:
+    before, rest = file.read_text(encoding="utf-8").split(BEGIN)
+    write_aside(file, f"{before}{BEGIN}\n{made}\n{END}{rest.split(END)[1]}".encode())
 
 
 if __name__ == "__main__":

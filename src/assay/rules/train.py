@@ -214,7 +214,8 @@ def load(
         raise ValueError(f"{file}: is not there; train the recipe until its first checkpoint")
     family = build_family(recipe)
     use_average = recipe.fit.ema is not None if averaged is None else averaged
-    family.load_state_dict(checkpoint.weights(file, use_average))
+    weights, step = checkpoint.weights(file, use_average)
+    family.load_state_dict(weights)
     about = {**recipe.model_dump(mode="json"), "averaged": use_average}
-    about["samples_seen"] = checkpoint.step_of(file) * recipe.fit.batch
+    about["samples_seen"] = step * recipe.fit.batch
     return Generator(family.eval().to(device(where)), bindings.get(recipe.binding), about)

@@ -68,24 +68,19 @@ def read(path: Path, state: State) -> dict[str, Any]:
     return header["about"]
 
 
-def weights(path: Path, averaged: bool = False) -> dict[str, torch.Tensor]:
-    """The model's state dict in a checkpoint, with the averaged weights where asked for.
+def weights(path: Path, averaged: bool = False) -> tuple[dict[str, torch.Tensor], int]:
+    """The model's state dict, with the averaged weights where asked for, and the steps done.
 
     ValueError as for `read`, and where there is no average.
     """
-    _, tensors = _load(path)
+    header, tensors = _load(path)
     found = _part(tensors, "model.")
     if averaged:
         average = _part(tensors, "average.")
         if not average:
             raise ValueError(f"{path}: holds no averaged weights; ask for the raw ones")
         found |= average
-    return found
-
-
-def step_of(path: Path) -> int:
-    """The steps done when a checkpoint was written. ValueError as for `read`."""
-    return int(_load(path)[0]["step"])
+    return found, int(header["step"])
 
 
 def kept(steps: Iterator[Step], path: Path, every: int, n_steps: int = 0) -> Iterator[Step]:
