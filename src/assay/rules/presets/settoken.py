@@ -42,11 +42,11 @@ def settoken(preset: str, conditional: bool = False) -> Recipe:
 
 
 def _settoken_fit(preset: str) -> FitConfig:
-    steps, batch, rate = {
-        "paper": (20_000, 256, 1e-3),
-        "small": (5_000, 256, 2e-3),
-        "tiny": (600, 128, 4e-3),
+    steps, batch, rate, muon = {
+        "paper": (20_000, 256, 1e-3, 0.02),
+        "small": (4_700, 256, 2e-3, 0.04),
+        "tiny": (600, 128, 4e-3, 0.02),
     }[preset]
     schedule = Schedule(warmup=50 if preset == "tiny" else 200)
-    optim = OptimConfig(kind="muon", lr=rate, schedule=schedule)
+    optim = OptimConfig(kind="muon", lr=rate, muon_lr=muon, schedule=schedule)
     return FitConfig(n_steps=steps, batch=batch, bf16=preset != "tiny", optim=optim)
