@@ -65,6 +65,22 @@ def test_loaded_models_draw_what_the_trained_one_draws(tmp_path):
     json.dumps(runs.plain(rows), allow_nan=False)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_compiled_blocks_learn_the_same(tmp_path):
+    """Float32: losses of 12 steps agree to rounding; what was compiled draws as before."""
+    runs_of = []
+    for flag in (False, True):
+        recipe = quick(12)
+        fit = recipe.fit.model_copy(update={"compile": flag, "bf16": False})
+        folder = tmp_path / str(flag)
+        model = train.train(recipe.model_copy(update={"fit": fit}), folder, log_every=1)
+        runs_of.append([r["loss"] for r in runs.Run.read(folder).rows])
+    assert model.sample(10).shape == (10, 3, 3, 9, 3)
+    assert len(runs_of[0]) == 12
+    assert runs_of[1] == pytest.approx(runs_of[0], rel=1e-4)
+
+
 def test_minutes_fix_the_steps_once():
     recipe = train.timed(quick(), minutes=0.1)
     assert recipe.fit.n_steps > 1
