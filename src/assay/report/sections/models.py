@@ -178,7 +178,7 @@ def pictures(model: Model) -> list[Block]:
     drawn = [_sample(r) for r in part(model.here, "sample_picture")]
     if drawn:
         caption = (
-            f"The first {len(drawn)} samples at T = 1, none left out. Rows at fault stand on red."
+            f"The first {len(drawn)} samples at T = 1, none left out. Red: the rows at fault."
             f"{_discs(model)}"
         )
         made.append(Gallery(drawn, caption, (), blocks.FOUR, "What it draws"))
@@ -300,19 +300,26 @@ def _draws(model: Model) -> tuple[str, list[str]] | None:
             f". Row 1 obeys some rule in {stages[0]}, row 2 then shares one in {stages[1]}, row "
             f"3 in {stages[2]}"
         )
-    copied, claim = _copied(model), SOMETIMES
+    copies, claim = _copies(model), SOMETIMES
+    if copies:
+        said += (
+            f". {interval(copies, 'copies')} of its rows occur in training, of fresh rows "
+            f"{interval(copies, 'natural')}"
+        )
     if row["c3_low"] > 0.5:
-        claim = {True: COPIED, False: NEW, None: DRAWS}[copied]
+        claim = DRAWS
+        if copies:
+            claim = COPIED if copies["copies_low"] > copies["natural_high"] else NEW
     elif row["c3_high"] < 0.5:
         claim = FAILS
     return claim, [said + "."]
 
 
-def _copied(model: Model) -> bool | None:
-    """Whether more rows occur in training than of fresh data; None where it was not measured."""
+def _copies(model: Model) -> Row | None:
+    """The row that tells copied rows from those that agree by chance."""
     found = [r for r in part(model.here, "copies") if r.get("level") == "row"]
-    known = rows.known(found, "copies_low", "natural_high")
-    return known[0]["copies_low"] > known[0]["natural_high"] if known else None
+    known = rows.known(found, "copies", "copies_low", "natural", "natural_high")
+    return next(iter(known), None)
 
 
 def _named(model: Model) -> str:
