@@ -256,6 +256,21 @@ def test_claims_on_samples_follow_the_intervals(c3, copies, claim, made):
     assert "Row 1 obeys some rule in 87.5 % (82.5 % to 92.5 %)" in found.sentences[0]
 
 
+def test_other_temperatures_stand_behind_and_make_no_claim(made):
+    low = [{**unconditional(0.5, c3=0.99), "key": "low"},
+           {"key": "copied", "part": "copies", "level": "row", "temperature": 0.5,
+            **share("copies", 0.9), **share("natural", 0.0)}]  # fmt: skip
+    run = made("evaluate", low + evaluation())
+    assert models.NEW in {f.claim for f in models.findings(run)}
+    (section,) = models.sections(run)
+    first = table_of(section, "Measured, with the lines to beat")
+    assert first["C3: some rule in all three rows"][0].text == "80.0 %"
+    assert not [label for label in first if "T = 0.5" in label]
+    others = set(table_of(section, "Table: 10 further measures"))
+    named = {"rows found in training, T = 0.5", "C3: some rule in all three rows, T = 0.5"}
+    assert named <= others
+
+
 def test_models_have_sections_of_their_own_and_say_what_they_are(made):
     run = made("models", shipped(evaluation()) + shipped(evaluation(), "other"))
     found = models.sections(run)
@@ -316,7 +331,7 @@ def test_markup_of_strangers_is_shown_and_never_run(kind, made):
 def test_missing_columns_and_odd_values_do_not_break_the_page(kind, made):
     run = made(kind)
     for column in sorted({c for row in run.rows for c in row} - {"key"}):
-        for put in ({}, {column: "words"}, {column: None}, {column: [1]}):
+        for put in ({}, {column: "words"}, {column: None}, {column: [1]}, {column: -1e300}):
             rows = [{k: v for k, v in row.items() if k != column} | put for row in run.rows]
             pages.page([Run(run.path, run.config, rows)])
     for config in ({"kind": run.config["kind"]}, {**run.config, "model": 3, "data": [], "fit": 1}):

@@ -167,13 +167,15 @@ def _count(row: Row, column: str) -> Cell:
 
 
 def _lines(model: Model) -> list[Line]:
-    """Of each temperature measured here the samples; completions; copies."""
+    """Samples; completions; copies. Of several temperatures 1 comes first, or else the lowest."""
+    drawn = rows.known(part(model.here, "unconditional"), "temperature")
+    grid = sorted({r["temperature"] for r in drawn}, key=lambda t: (t != 1, t))
     made = []
-    for row in part(model.here, "unconditional"):
-        t, stored = rows.value(row, "temperature"), _same(model.file, row)
-        at = "" if t == 1 else f", T = {text.number(t)}"
+    for row in drawn:
+        stored, at = _same(model.file, row), _at(row)
         for name, label in DRAWN.items():
-            made.append(Line(label + at, row, stored, name, name in FIRST_DRAWN))
+            first = name in FIRST_DRAWN and row["temperature"] == grid[0]
+            made.append(Line(label + at, row, stored, name, first))
     filled = [(r, True) for r in part(model.here, "completion")]
     filled += [(r, False) for r in part(model.here, "any_mask")]
     for row, task in filled:
@@ -184,10 +186,16 @@ def _lines(model: Model) -> list[Line]:
             made.append(Line(label, row, stored, name, task or name == "trained", *beside))
     for row in part(model.here, "copies"):
         level = str(row.get("level"))
-        label = f"{LEVELS.get(level, level)} found in training"
-        stored, first = _same(model.file, row), level in ("row", "panel")
-        made.append(Line(label, row, stored, "copies", first, "natural", "natural: "))
+        label = f"{LEVELS.get(level, level)} found in training{_at(row)}"
+        first = level in ("row", "panel") and row.get("temperature") in grid[:1]
+        beside = ("natural", "natural: ")
+        made.append(Line(label, row, _same(model.file, row), "copies", first, *beside))
     return made
+
+
+def _at(row: Row) -> str:
+    t = rows.value(row, "temperature")
+    return "" if t in (1, None) else f", T = {text.number(t)}"
 
 
 def _same(stored: Sequence[Row], row: Row) -> Row:

@@ -316,8 +316,9 @@ def _draws(model: Model) -> tuple[str, list[str]] | None:
 
 
 def _copies(model: Model) -> Row | None:
-    """The row that tells copied rows from those that agree by chance."""
-    found = [r for r in part(model.here, "copies") if r.get("level") == "row"]
+    """The row that tells copied rows from those that agree by chance, at T = 1."""
+    every = [r for r in part(model.here, "copies") if rows.value(r, "temperature") == 1]
+    found = [r for r in every if r.get("level") == "row"]
     known = rows.known(found, "copies", "copies_low", "natural", "natural_high")
     return next(iter(known), None)
 

@@ -19,6 +19,7 @@ from assay.runs import Run
 CLAIM = "How far training has come"
 COLOR = "#0f8b8d"
 _SMOOTH, _MOST = 40, 400  # rows are averaged over so many parts of the whole; points drawn
+_SHOWN = 0.97  # this share of the means is shown; the first ones are far above the others
 _OTHERS = (
     ("grad_norm", "Gradient norm", "before clipping"),
     ("rate", "Learning rate", "as a share of its highest"),
@@ -150,7 +151,12 @@ def _loss(found: Sequence[Row]) -> Figure:
                  hoverinfo="skip"),
         fig.line(x[keep], mean[keep], "mean of neighbours", COLOR, width=2.6, hovertemplate=hover),
     ]  # fmt: skip
-    return fig.figure(traces, _seen(), axes.axis(""), "Loss")
+    top, low = float(np.quantile(mean, _SHOWN)), float(y.min())
+    room = 0.1 * (top - low) or 1.0
+    up = axes.axis("", range=[low - room, top + room])
+    cut = y.max() > top + room
+    note = "The first steps lie above the drawing." if cut else ""
+    return fig.figure(traces, _seen(), up, "Loss", note=note)
 
 
 def _other(found: Sequence[Row], column: str, title: str, sub: str) -> Figure | None:
