@@ -127,6 +127,21 @@ def test_both_attentions_are_the_softmax_product_and_bfloat16_is_near():
     torch.testing.assert_close(dit.attend(*half).double(), expected, rtol=0.05, atol=0.05)
 
 
+def test_pairs_add_to_the_logits_and_start_at_nothing():
+    rng = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, 9, 16, generator=rng, dtype=torch.float64)
+    bias = torch.randn(4, 9, 9, generator=rng, dtype=torch.float64)
+    expected = torch.softmax(q @ k.transpose(-1, -2) / 4 + bias, -1) @ v
+    torch.testing.assert_close(dit.attend(q, k, v, bias), expected, rtol=1e-5, atol=1e-5)
+    net = stirred(SMALL.model_copy(update={"patch": 2, "pairs": True}))
+    x, level = inputs()
+    for block in net.blocks:
+        block.pairs.data.zero_()
+    plain = DiT(net.config.model_copy(update={"pairs": False}))
+    plain.load_state_dict({k: v for k, v in net.state_dict().items() if "pairs" not in k})
+    torch.testing.assert_close(net(x, level), plain(x, level), rtol=1e-4, atol=1e-4)
+
+
 def test_bfloat16_autocast_agrees_and_answers_float32():
     net, (x, level) = stirred(), inputs()
     exact = net(x, level)
@@ -144,7 +159,7 @@ def test_every_parameter_learns_and_every_patch_sees_every_other():
     out = net(x, level, torch.tensor([0, 1, 3]), extra)
     assert out.shape == x.shape
     (grad,) = torch.autograd.grad(out[:, 0, 0, 0].sum(), x, retain_graph=True)
-    assert (grad != 0).all()
+    assert torch.equal(grad != 0, (extra[:, -1:] <= 0).expand_as(grad))  # but where x0 is known
     out.square().sum().backward()
     for name, p in net.named_parameters():
         assert p.grad is not None
