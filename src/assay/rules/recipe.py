@@ -17,11 +17,12 @@ from pydantic import Field, ValidationError, field_validator
 
 from assay.families.config import (
     AutoregressiveConfig,
+    EdmConfig,
     MaskedConfig,
     PanelOrderConfig,
     SetTokenConfig,
 )
-from assay.models.config import CellNetConfig, Config, SetNetConfig, TokenNetConfig
+from assay.models.config import CellNetConfig, Config, SetNetConfig, TokenNetConfig, UNetConfig
 from assay.rules import bindings, genraven
 from assay.training.config import FitConfig
 
@@ -117,6 +118,12 @@ _FAMILIES = {
         PanelOrderConfig,
         ("assay.models.cellnet", "CellNet"),
         CellNetConfig,
+    ),
+    "edm": (
+        ("assay.families.edm", "Edm"),
+        EdmConfig,
+        ("assay.models.unet", "UNet"),
+        UNetConfig,
     ),
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from assay.rules.presets.edm import edm
 from assay.rules.presets.gpt2 import gpt2, gpt2_chain, gpt2_separate
 from assay.rules.presets.mamba import mamba, mamba_separate
 from assay.rules.presets.masked import masked
@@ -24,6 +25,7 @@ RECIPES: dict[str, tuple[Callable[[str, bool], Recipe], tuple[str, ...]]] = {
     "gpt2-chain": (gpt2_chain, ("s", "b", "m", "small")),
     "mamba": (mamba, ("medium", "small", "tiny")),
     "mamba-separate": (mamba_separate, ("base", "medium", "big", "huge")),
+    "edm": (edm, ("x1", "x2", "x3", "small", "tiny")),
     "masked": (masked, ("paper", "small", "tiny")),
     "panelorder": (panelorder, ("paper", "small", "tiny")),
 }
