@@ -17,12 +17,21 @@ from pydantic import Field, ValidationError, field_validator
 
 from assay.families.config import (
     AutoregressiveConfig,
+    DdpmConfig,
     EdmConfig,
+    FlowConfig,
     MaskedConfig,
     PanelOrderConfig,
     SetTokenConfig,
 )
-from assay.models.config import CellNetConfig, Config, SetNetConfig, TokenNetConfig, UNetConfig
+from assay.models.config import (
+    CellNetConfig,
+    Config,
+    DiTConfig,
+    SetNetConfig,
+    TokenNetConfig,
+    UNetConfig,
+)
 from assay.rules import bindings, genraven
 from assay.training.config import FitConfig
 
@@ -100,6 +109,18 @@ _FAMILIES = {
         SetTokenConfig,
         ("assay.models.setnet", "SetNet"),
         SetNetConfig,
+    ),
+    "ddpm": (
+        ("assay.families.ddpm", "Ddpm"),
+        DdpmConfig,
+        ("assay.models.dit", "DiT"),
+        DiTConfig,
+    ),
+    "flow": (
+        ("assay.families.flow", "Flow"),
+        FlowConfig,
+        ("assay.models.dit", "DiT"),
+        DiTConfig,
     ),
     "autoregressive": (
         ("assay.families.autoregressive", "Autoregressive"),

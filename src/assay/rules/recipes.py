@@ -10,16 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from assay.rules.presets.dit import dit
 from assay.rules.presets.edm import edm
 from assay.rules.presets.gpt2 import gpt2, gpt2_chain, gpt2_separate
 from assay.rules.presets.mamba import mamba, mamba_separate
 from assay.rules.presets.masked import masked
 from assay.rules.presets.panelorder import panelorder
 from assay.rules.presets.settoken import settoken
+from assay.rules.presets.sit import sit
 from assay.rules.recipe import Recipe
 
 RECIPES: dict[str, tuple[Callable[[str, bool], Recipe], tuple[str, ...]]] = {
     "settoken": (settoken, ("paper", "small", "tiny")),
+    "dit": (dit, ("s", "b", "small", "tiny")),
+    "sit": (sit, ("s", "b", "small", "tiny")),
     "gpt2": (gpt2, ("s", "b", "m", "small", "tiny")),
     "gpt2-separate": (gpt2_separate, ("s", "b", "m", "small")),
     "gpt2-chain": (gpt2_chain, ("s", "b", "m", "small")),
