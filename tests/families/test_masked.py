@@ -69,14 +69,14 @@ def expected_loss(family, x):
 def tasks(kind):
     """The sets of cells that may be unknown, with their shares: two panels of two cells."""
     if kind == "some":
-        return {(0, 1): 0.25, (2, 3): 0.25, (0, 1, 2, 3): 0.5}
+        return {(0, 1): 1 / 4, (2, 3): 1 / 4, (0, 1, 2, 3): 1 / 2}
     return {(0, 1, 2, 3): 1.0}
 
 
 def reveals(kind, unknown):
     """The orders in which they are revealed, all of them as likely."""
     orders = list(itertools.permutations(unknown))
-    if kind == "cells":
+    if kind != "panels":
         return orders
     return [o for o in orders if all(o[i] // 2 == o[i + 1] // 2 for i in range(0, len(o), 2))]
 
@@ -152,27 +152,49 @@ def test_hard_tokens_weigh_more_and_waiting_panels_as_told():
         torch.testing.assert_close(family.loss({"x": x}, Listed(row))[0], expected)
 
 
-def test_masks_are_of_their_kinds():
-    """4,000 masks of each: numbers of blank panels, at most one begun, weights that sum to 1."""
-    for kind, shares in KINDS.items():
-        config = MaskedConfig(masks=shares, order="panels")
-        uniform = Streams(0).rand(4000, masked.n_uniforms(9, 9))
+def test_even_weights_are_the_same_for_every_blank():
+    uniform = Streams(0).rand(200, masked.n_uniforms(9, 9))
+    for rest in (0.0, 1.0):
+        config = MaskedConfig(masks=(1, 1, 1), weight="even", rest=rest)
         unknown, weight = masked.draw(config, uniform, 9, 9)
-        torch.testing.assert_close(weight.sum(1), torch.ones(4000, dtype=torch.float64))
-        assert not (weight > 0)[~unknown].any()
-        left = unknown.view(4000, 9, 9).sum(2)
-        begun = ((left > 0) & (left < 9)).sum(1)
-        blank = np.bincount((left > 0).sum(1), minlength=10)[1:] / 4000
-        if kind == "cells":
-            assert set(unknown.sum(1).tolist()) == set(range(1, 82))
-            continue
-        assert begun.max() == 1
-        law = np.full(9, 1 / 9) if kind == "panels" else np.cumsum(1 / np.arange(9, 0, -1))[::-1]
-        law = law / law.sum()
-        assert (np.abs(blank - law) < 5 * np.sqrt(law / 4000)).all()
-        assert set(map(tuple, (left[left.eq(9).sum(1) == 1] > 0).int().tolist())) >= set(
-            map(tuple, torch.eye(9, dtype=torch.int).tolist())
-        )
+        assert set(weight.unique().tolist()) == {0.0, 1 / 9}
+        if rest:
+            torch.testing.assert_close(weight * 9, unknown.double())
+        else:
+            torch.testing.assert_close(
+                (weight > 0).double(),
+                (masked.draw(MaskedConfig(masks=(1, 1, 1)), uniform, 9, 9)[1] > 0).double(),
+            )
+
+
+def counts(kind, few=1.0):
+    """Blank cells of each panel (4000, 9) in masks of a kind."""
+    config = MaskedConfig(masks=KINDS[kind], few=few)
+    uniform = Streams(0).rand(4000, masked.n_uniforms(9, 9))
+    unknown, weight = masked.draw(config, uniform, 9, 9)
+    torch.testing.assert_close(weight.sum(1), torch.ones(4000, dtype=torch.float64))
+    assert not (weight > 0)[~unknown].any()
+    return unknown.view(4000, 9, 9).sum(2)
+
+
+def test_masks_of_panels_have_one_begun_and_any_set_blank():
+    """4,000 masks: shares of the numbers of blank panels within 5 standard errors."""
+    left = counts("panels")
+    assert (((left > 0) & (left < 9)).sum(1) <= 1).all()
+    found = np.bincount((left > 0).sum(1), minlength=10)[1:] / 4000
+    assert np.abs(found - 1 / 9).max() < 5 * (8 / 81 / 4000) ** 0.5
+    blank = {tuple(line) for line in (left == 9).int().tolist()}
+    assert blank >= {tuple(line) for line in torch.eye(9, dtype=torch.int).tolist()}
+
+
+@pytest.mark.parametrize("few", [1.0, 0.5])
+def test_masks_of_some_panels_follow_the_law_of_their_number(few):
+    """Blanks are (9 n + 1) / 2 on average: 4,000 masks, within 5 standard errors."""
+    number = counts("some", few).sum(1).double()
+    law = few ** np.arange(9)
+    expected = (9 * (law * np.arange(1, 10)).sum() / law.sum() + 1) / 2
+    assert abs(number.mean() - expected) < 5 * number.std() / 4000**0.5
+    assert set(counts("cells").sum(1).tolist()) == set(range(1, 82))
 
 
 # ---- drawing, against exact laws ----------------------------------------------------------------
@@ -362,7 +384,7 @@ def test_evaluations_are_the_calls_made(order, at_once):
 
 
 def test_what_cannot_be_done_is_refused():
-    model = family(masks=(0, 0.5, 0.5))
+    model = family(masks=(0, 1, 0))
     x, mask = torch.zeros(3, 81, dtype=torch.long), torch.zeros(3, 81, dtype=torch.bool)
     with pytest.raises(ValueError, match="cell 5 of sample 1"):
         model.complete(x.index_fill(1, torch.tensor(5), 6).where(x.new_tensor([[0], [1], [0]]) > 0,
@@ -381,6 +403,6 @@ def test_what_cannot_be_done_is_refused():
     with pytest.raises(ValueError, match="sizes"):
         family(head=HeadConfig(sizes=(2,)))
     with pytest.raises(ValueError, match="order cells"):
-        MaskedConfig(masks=(0, 1, 1), order="cells")
+        MaskedConfig(masks=(0, 1, 0), order="cells")
     with pytest.raises(ValueError, match="masks"):
         MaskedConfig(masks=(0, 0, 0))

@@ -212,16 +212,17 @@ class CellTokensConfig(Config):
 class MaskedConfig(CellTokensConfig):
     """Masked diffusion; see `assay.families.masked`.
 
-    masks: shares of the training masks cells, panels and some. weight: of a token's loss, 1 / k
-    with a uniform number k of blanks (count) or 1 / t with blanks at rate t (rate). rest, hard:
-    how much blank panels not yet begun count, and the power of (1 - p) that weighs a token.
+    masks: shares of the training masks cells, panels and some. few: of these, P(n panels) is
+    proportional to few^n. weight: of a token's loss, 1 / k with a uniform number k of blanks
+    (count), 1 / t with blanks at rate t (rate) or the same for each (even). rest, hard: how much
+    blank panels not yet begun count, and the power of (1 - p) that weighs a token.
     Drawing: order: any cell next, or panel after panel; choice: which of those comes first;
     at_once: cells revealed in each evaluation, so that L cells take about L / at_once.
     """
 
     masks: tuple[float, float, float] = (0.4, 0.3, 0.3)
-    weight: Literal["count", "rate"] = "count"
-    few: float = Field(default=1.0, gt=0)
+    few: float = Field(default=1.0, gt=0, le=1)
+    weight: Literal["count", "rate", "even"] = "count"
     rest: float = Field(default=0.0, ge=0)
     hard: float = Field(default=0.0, ge=0)
     order: Literal["cells", "panels"] = "panels"
@@ -232,9 +233,14 @@ class MaskedConfig(CellTokensConfig):
     def _trained(self) -> MaskedConfig:
         if min(self.masks) < 0 or sum(self.masks) <= 0:
             raise ValueError(f"masks {self.masks} must be shares >= 0, one of them above 0")
-        if self.order == "cells" and not self.masks[0]:
-            raise ValueError("order cells needs a share of masks 'cells' in training")
+        if self.order == "cells" and not self.any_cells:
+            raise ValueError("order cells needs a share of masks 'cells' or 'some' in training")
         return self
+
+    @property
+    def any_cells(self) -> bool:
+        """Whether blanks in several panels at once are learned from."""
+        return self.masks[0] + self.masks[2] > 0
 
 
 class PanelOrderConfig(CellTokensConfig):

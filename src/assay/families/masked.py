@@ -17,14 +17,16 @@ What is unknown and in which order it is revealed is drawn for each sample from 
 
     cells   all cells, one after another in any order
     panels  all cells, panel after panel in any order, the cells of a panel in any order
-    some    the same for a uniform number of panels, a uniform subset; the others are known
+    some    the cells of n panels, a uniform subset of that number with P(n) proportional to
+            few^n, one after another in any order; the other panels are known
 
-For the last two, the state before a token is a set of blank panels, one of them with only k of
-its C cells blank, and the bound holds with the mean over these k (the next token is one of them).
-The loss is the bound in nats a token of what is unknown. ``rest`` adds the mean over the cells of
-the other blank panels, whose laws given what is known the network has to answer as well; ``hard``
-multiplies a token's loss by (1 - p)^hard (Ye et al. 2024, arXiv 2410.14157, eq. 8): then
-the best answer is no longer the conditional law itself.
+In a state of the second kind some panels are blank, one of them with only k of its C cells blank,
+and the bound holds with the mean over these k (the next token is one of them). ``rest`` adds the
+mean over the cells of the other blank panels, whose laws given what is known the network has to
+answer as well. The loss is the bound in nats a token of what is unknown. With weight ``even`` each
+of its tokens counts 1 / C instead of 1 / k: no bound, but with the same best answer, the
+conditional laws, and less noise from states with few blanks. ``hard`` multiplies a token's loss by
+(1 - p)^hard (Ye et al. 2024, arXiv 2410.14157, eq. 8): then the best answer is another.
 
 One token at a time in random order is a draw from the any-order law; so is, for a network whose
 conditional laws agree with one another, the order by confidence (the cell with the largest
@@ -100,10 +102,10 @@ class Masked(CellTokens):
 
     def _check_mask(self, unknown: torch.Tensor) -> None:
         panels = unknown.unflatten(1, (self.n_panels, self.n_cells))
-        if not self.config.masks[0] and (panels.any(2) != panels.all(2)).any():
+        if not self.config.any_cells and (panels.any(2) != panels.all(2)).any():
             raise ValueError(
                 "mask cuts through a panel: this model can complete any set of whole panels; "
-                "train with a share of masks 'cells' for other masks"
+                "train with a share of masks 'cells' or 'some' for other masks"
             )
 
     def _scores(self, keys: torch.Tensor, law: dict[str, Any]) -> torch.Tensor:
@@ -172,32 +174,38 @@ def draw(
     masks of the weighted sum is the bound of the module's docstring in nats a token.
     """
     shares = torch.tensor(config.masks, dtype=torch.float64)
-    edges = (shares / shares.sum()).cumsum(0)[:2]
-    kind = (uniform[:, :1] >= edges).sum(1)
-    task = torch.where(kind == 2, 1 + (uniform[:, 1] * n_panels).long(), n_panels)
-    stage = 1 + (uniform[:, 2] * task).long()  # blank panels left, the open one among them
+    kind = _number(shares, uniform[:, :1]) - 1
+    stage = 1 + (uniform[:, 2] * n_panels).long()  # blank panels, the open one among them
+    task = _number(config.few ** torch.arange(n_panels, dtype=torch.float64), uniform[:, 1:2])
     rank = _ranks(uniform[:, 4 : 4 + n_panels])
-    blank = (rank < stage[:, None]).repeat_interleave(n_cells, 1)
-    opened = (rank == 0).repeat_interleave(n_cells, 1)
-    pool = opened | (kind == 0)[:, None]
-    chosen, weight = _blanks(config.weight, pool, uniform[:, 3:4], uniform[:, 4 + n_panels :])
-    others = blank & ~pool
+    begun = torch.where(kind == 0, n_panels, torch.where(kind == 1, 1, task))
+    pool = (rank < begun[:, None]).repeat_interleave(n_cells, 1)
+    blank = (rank < stage[:, None]) & (kind == 1)[:, None]
+    others = blank.repeat_interleave(n_cells, 1) & ~pool
+    keys = uniform[:, 4 + n_panels :]
+    chosen, weight = _blanks(config, pool, uniform[:, 3:4], keys, n_cells)
     if config.rest:
-        share = others / others.sum(1, keepdim=True).clamp(min=1)
-        weight = weight + config.rest * share
+        number = others.sum(1, keepdim=True).clamp(min=1)
+        even = config.weight == "even"
+        weight = weight + config.rest * others.double() / (n_cells if even else number)
     return chosen | others, weight
 
 
-def _blanks(weight: str, pool: torch.Tensor, u: torch.Tensor, keys: torch.Tensor):
+def _blanks(config: MaskedConfig, pool: torch.Tensor, u: torch.Tensor, keys: torch.Tensor, c: int):
     """The blanks among a pool of cells (n, L), and the weights of their losses."""
     size = pool.sum(1, keepdim=True)
-    if weight == "rate":
+    if config.weight == "rate":
         t = 1 - u  # on (0, 1]
         chosen = pool & (keys < t)
         return chosen, chosen / (size * t)
     k = 1 + (u * size).long()
     chosen = pool & (_ranks(keys.masked_fill(~pool, 2.0)) < k)
-    return chosen, chosen / k.double()
+    return chosen, chosen.double() / (c if config.weight == "even" else k)
+
+
+def _number(shares: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """Numbers 1, 2, ... (n,) by their shares, from uniform numbers (n, 1)."""
+    return 1 + (u >= (shares / shares.sum()).cumsum(0)[:-1]).sum(1)
 
 
 def _ranks(keys: torch.Tensor) -> torch.Tensor:
