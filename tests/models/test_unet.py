@@ -87,15 +87,6 @@ def test_a_new_network_answers_0():
     assert (UNet(SMALL)(*inputs()) == 0).all()
 
 
-def test_a_patch_is_one_place_of_the_first_level():
-    net = awake(SMALL.model_copy(update={"patch": 3, "multipliers": (1, 2)}))
-    assert [block.spec.size for block in net.encoder] == [3, 1, 1]
-    x, *told = inputs()
-    out = net(x, *told)
-    assert out.shape == x.shape
-    assert (net(x + 0.1, *told) != out).all()
-
-
 def test_every_input_matters_and_samples_do_not_mix():
     net = awake().double()
     x, level, label, extra = (t.double() if t.is_floating_point() else t for t in inputs())
@@ -157,7 +148,5 @@ def test_the_same_seed_gives_the_same_weights():
 def test_bad_configurations_are_refused():
     with pytest.raises(ValueError, match="multipliers"):
         UNetConfig(multipliers=())
-    with pytest.raises(ValueError, match="not divisible by patch 1"):
+    with pytest.raises(ValueError, match="not divisible by 3"):
         UNetConfig(size=8)
-    with pytest.raises(ValueError, match="not divisible by patch 3"):
-        UNetConfig(patch=3)

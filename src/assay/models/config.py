@@ -60,16 +60,14 @@ class SetNetConfig(Config):
 class UNetConfig(Config):
     """A U-Net over square images whose size each level divides by three; `assay.models.unet`.
 
-    channels, size: of the image. patch: so many cells by so many are one place of the first level,
-    their values its channels. width: channels of the first level, multipliers: those of each level
-    in widths, blocks: residual blocks of a level going in. attention: sizes with attention, in
-    heads of about ``head`` channels. amortised: with inputs for what is known, channels + 1. lean:
-    less work for as much width, with other numbers of parameters than the published ones.
+    channels, size: of the image. width: channels of the first level, multipliers: those of each
+    level in widths, blocks: residual blocks of a level going in. attention: sizes with attention,
+    in heads of about ``head`` channels. amortised: with inputs for what is known, channels + 1.
+    lean: less work for as much width, with other numbers of parameters than the published ones.
     """
 
     channels: int = Field(default=3, ge=1)
     size: int = Field(default=9, ge=1)
-    patch: int = Field(default=1, ge=1)
     width: int = Field(default=128, ge=2, multiple_of=2)
     multipliers: tuple[int, ...] = (1, 2, 4)
     blocks: int = Field(default=2, ge=1)
@@ -84,10 +82,10 @@ class UNetConfig(Config):
     def _divides(self) -> UNetConfig:
         if not self.multipliers or min(self.multipliers) < 1:
             raise ValueError(f"multipliers {self.multipliers} must be one or more, each 1 or more")
-        if self.size % (self.patch * 3 ** (len(self.multipliers) - 1)):
+        if self.size % 3 ** (len(self.multipliers) - 1):
             raise ValueError(
-                f"size {self.size} is not divisible by patch {self.patch} and then by 3 for each "
-                "of the multipliers but the first; give fewer multipliers"
+                f"size {self.size} is not divisible by 3 as often as {len(self.multipliers)} "
+                "levels ask; give fewer multipliers"
             )
         return self
 

@@ -181,16 +181,15 @@ class UNet(nn.Module):
         rng = torch.Generator().manual_seed(seed)
         self.config = config
         encoder, decoder = plan(config)
-        cells, size = config.patch**2, config.size // config.patch
-        c_in = cells * (config.channels + (config.channels + 1 if config.amortised else 0))
+        c_in = config.channels + (config.channels + 1 if config.amortised else 0)
         self.enter = initial((config.width, 9 * c_in), (9 * c_in) ** -0.5, rng)
-        self.places = initial((config.width, size, size), 0.1, rng)
+        self.places = initial((config.width, config.size, config.size), 0.1, rng)
         self.encoder: Any = nn.ModuleList([Block(spec, config, rng) for spec in encoder])
         self.decoder: Any = nn.ModuleList([Block(spec, config, rng) for spec in decoder])
         last = decoder[-1].c_out
         self.norm = Norm(last)
-        self.leave = initial((cells * config.channels, 9 * last), 0.0, rng)
-        self.bias = nn.Parameter(torch.zeros(cells * config.channels))
+        self.leave = initial((config.channels, 9 * last), 0.0, rng)
+        self.bias = nn.Parameter(torch.zeros(config.channels))
         self._embedding(rng)
 
     def _embedding(self, rng: torch.Generator) -> None:
@@ -219,7 +218,7 @@ class UNet(nn.Module):
         """
         told = self._told(level, label)
         x = x if extra is None else torch.cat([x, extra.to(x)], 1)
-        x = convolve(F.pixel_unshuffle(x, self.config.patch), self.enter)
+        x = convolve(x, self.enter)
         x = x + self.places.to(x.dtype)
         kept = [x]
         for block in self.encoder:
@@ -230,7 +229,7 @@ class UNet(nn.Module):
                 x = torch.cat([x, kept.pop()], 1)
             x = block(x, told.pop(0), rng)
         out = convolve(F.silu(self.norm(x)), self.leave)
-        return F.pixel_shuffle(out.float() + self.bias[:, None, None], self.config.patch)
+        return out.float() + self.bias[:, None, None]
 
     def _told(self, level: torch.Tensor, label: torch.Tensor | None) -> list[torch.Tensor]:
         """Each block's (n, channels) from the noise level and the label."""
@@ -252,7 +251,7 @@ def plan(config: UNetConfig) -> tuple[list[Spec], list[Spec]]:
     block more, each of which reads one of the encoder's outputs, and only the last one attends.
     """
     widths = [config.width * m for m in config.multipliers]
-    sizes = [config.size // config.patch // _FACTOR**level for level in range(len(widths))]
+    sizes = [config.size // _FACTOR**level for level in range(len(widths))]
     encoder, kept, c = [], [config.width], config.width
     for level, (width, size) in enumerate(zip(widths, sizes, strict=True)):
         if level:
