@@ -14,7 +14,9 @@ from assay.families.config import AutoregressiveConfig, HeadConfig
 from assay.families.streams import Streams
 from assay.models.config import TokenNetConfig
 from assay.models.hf import TokenNet
-from assay.rules import codecs
+from assay.rules import codecs, genraven, mini
+from assay.training import fit
+from assay.training.config import FitConfig, OptimConfig, Schedule
 
 WORDS = torch.tensor(list(itertools.product(range(3), repeat=4)))
 
@@ -255,3 +257,28 @@ def test_what_cannot_be_completed_is_refused():
         Autoregressive(made.network, AutoregressiveConfig(head=HeadConfig(sizes=(2,))))
     with pytest.raises(ValueError, match="rows"):
         Autoregressive(made.network, AutoregressiveConfig(rows=2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["separate", "chain"])
+def test_heads_trained_alike_differ_in_half_empty_cells(kind):
+    """Occupied cells as shape, size and colour 0: separate softmaxes draw the three apart.
+
+    Measured on 200 samples after 100 steps: 0.73 of their cells half-empty, of a chain's 0.00.
+    """
+    options: dict[str, Any] = {"width": 64, "layers": 2, "heads": 2, "places": (3, 3, 9)}
+    net = TokenNet(TokenNetConfig(std=0.2, **options))
+    made = Autoregressive(net, AutoregressiveConfig(head=HeadConfig(kind=kind, rank=16)))
+    optim = OptimConfig(kind="muon", lr=3e-3, schedule=Schedule(warmup=30))
+    config = FitConfig(n_steps=100, batch=64, optim=optim)
+
+    def batches(step):
+        x, _ = genraven.generate(64, mini.TRAINED, seed=0, first=64 * step)
+        whole = np.where((x < 0).any(-1, keepdims=True), -1, 0).repeat(3, -1)
+        return {"x": torch.from_numpy(codecs.encode_joint(whole))}
+
+    for _ in fit.fit(made, batches, config):
+        pass
+    panels = codecs.decode_joint(made.eval().sample(200, Streams(0)).numpy())
+    half = ((panels < 0).any(-1) & ~(panels < 0).all(-1)).mean()
+    assert half > 0.4 if kind == "separate" else half < 0.02

@@ -7,7 +7,7 @@ from assay.rules.presets.gpt2 import PLACES, autoregressive
 from assay.rules.recipe import Recipe
 
 SIZES = {
-    "medium": TokenNetConfig(backbone="mamba2", width=768, layers=24, heads=24, state=64),
+    "medium": TokenNetConfig(backbone="mamba2", width=768, layers=24, heads=24, state=32),
     "small": TokenNetConfig(
         backbone="mamba2", width=320, layers=10, heads=10, state=32, places=PLACES, std=0.2
     ),
@@ -21,7 +21,7 @@ PUBLISHED = {"base": (768, 12), "medium": (768, 24), "big": (1152, 36), "huge": 
 def mamba(preset: str, conditional: bool = False) -> Recipe:
     """Mamba-2 with one softmax over the 968 tokens of a cell.
 
-    medium: 24 layers of width 768, states of 64 by 64 numbers, trained as the paper trains Mamba.
+    medium: 24 layers of width 768, states of 32 numbers a channel, trained as in the paper.
     small: 10 layers of width 320, told rows, panels and cells, Muon, for some hours on two cores.
     tiny: genraven-mini, occupancy alone.
     """
@@ -31,7 +31,7 @@ def mamba(preset: str, conditional: bool = False) -> Recipe:
 def mamba_separate(preset: str, conditional: bool = False) -> Recipe:
     """Mamba with a softmax each for shape, size and colour, independent: the paper's own.
 
-    base, medium, big, huge: as published, states of 16 numbers a channel, trained as GPT-2 there.
+    base, medium, big, huge: as published, 16 numbers a channel, trained as GPT-2 there.
     Published, split 0, medium: completion over 40 rules 0.851 and C3 0.351 from 1.6M samples,
     0.794 and 0.036 from 16M. There is no tiny one: on a CPU a step of the scan takes several times
     as long as Mamba-2's.
