@@ -1,7 +1,7 @@
 """Ship a model: python tools/ship.py RUN NAME [N]
 
 Exports the final weights of a training Run to src/assay/rules/shipped/NAME.safetensors, loads that
-very file, evaluates it with N samples (10,000) at T = 0, 0.7 and 1, and puts the rows into
+very file, evaluates it with N samples (10,000) at T = 0.5, 0.7 and 1, and puts the rows into
 NAME.json. The evaluation is a Run of its own, RUN/shipped-NAME, and resumes.
 """
 
@@ -16,7 +16,7 @@ from assay.runs import Run
 def main(run: str, name: str, n: str = "10000") -> None:
     path = shipping.export(run, name)
     model = shipping.load(path)
-    config = evaluate.EvaluateConfig(n=int(n), n_any_panel=1000, temperatures=(0.0, 0.7, 1.0))
+    config = evaluate.EvaluateConfig(n=int(n), n_any_panel=1000, temperatures=(0.5, 0.7, 1.0))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     about = {**config.model_dump(mode="json"), "model": model.about, "file": digest}
     with Run.open(Path(run) / f"shipped-{name}", about) as kept:
