@@ -14,7 +14,7 @@ from cyclopts import App
 from assay import progress
 from assay.runs import Run
 
-STUDIES = ("exact", "ode", "cost", "rules", "models")
+STUDIES = ("exact", "ode", "cost", "rules", "models", "completion")
 app = App(name="bench", help="Side-by-side measurements, saved as rows of a Run.")
 
 

@@ -15,9 +15,7 @@ KINDS = ("trunk", "chain")
 
 def network(kind, widths, seed=0, **options):
     """A network in float64, none of whose matrices is zero."""
-    config = SetNetConfig(
-        kind=kind, widths=widths, trunk=SMALL, rank=3, components=3, **options
-    )
+    config = SetNetConfig(kind=kind, widths=widths, trunk=SMALL, rank=3, components=3, **options)
     net = setnet.SetNet(config, seed)
     rng = torch.Generator().manual_seed(seed)
     for p in net.parameters():

@@ -109,7 +109,7 @@ class SetTokens(base.Family):
                     self.network.step(state, seq, places, panel, unit, value)
                     for state, value in zip(states, told, strict=True)
                 ]
-                logits = answers[0] if w == 0 else guidance.combine(*answers, w)
+                logits = answers[0] if w == 0 else guidance.combine(answers[0], answers[1], w)
                 drawn = tokens.draw(logits, uniform[:, panel, unit], temperature)
                 seq[:, panel, unit] = torch.where(hidden[:, panel], drawn, seq[:, panel, unit])
 

@@ -66,7 +66,8 @@ def _encode_cells(x: np.ndarray) -> np.ndarray:
 
 
 def _encode_occupancy(x: np.ndarray) -> np.ndarray:
-    return (2 * codecs.to_grid((x >= 0).all(-1, keepdims=True)) - 1.0).astype(np.float32)
+    occupied = np.asarray((x >= 0).all(-1, keepdims=True))
+    return (2 * codecs.to_grid(occupied) - 1.0).astype(np.float32)
 
 
 def _decode_occupancy(image: np.ndarray, seed: int) -> np.ndarray:

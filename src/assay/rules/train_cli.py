@@ -30,7 +30,7 @@ class Flags:
     conditional: Annotated[bool, _FLAG] = False
     """Conditional on the rule: 40 labels, dropped 10 % of the time."""
     compile: Annotated[bool, _FLAG] = False
-    """Compile what can be: faster steps after a minute or two; on a CPU it needs a C++ compiler."""
+    """Compile what can be: faster after a minute or two; on a CPU it needs a C++ compiler."""
     seed: int | None = None
     """Seed of weights, data and noise, 0 or more [default: 0]."""
     save_every: int = 200

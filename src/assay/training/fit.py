@@ -75,8 +75,9 @@ def begin(model: torch.nn.Module, config: FitConfig) -> State:
     average = Average(model, config.ema) if config.ema is not None else None
     if config.compile:
         for module in model.modules():
-            if hasattr(module, "translate"):
-                module.translate()
+            translate: Any = getattr(module, "translate", None)
+            if translate is not None:
+                translate()
     return State(model, optim.build(model, config.optim, config.bf16), average)
 
 
