@@ -267,6 +267,19 @@ class Run:
         return f"<b>{html.escape(repr(self))}</b><br><code>{config}</code>{table}"
 
 
+def reconfigure(path: str | os.PathLike[str], config: Any) -> None:
+    """Give the Run in a folder another configuration, under its lock; its rows stay.
+
+    For what goes on from there: the new configuration must say what was done before too.
+    """
+    folder = Run.read(path).path
+    lock = _lock(folder)
+    try:
+        write_aside(folder / "config.json", dumps(config, indent=1).encode() + b"\n")
+    finally:
+        lock.release()
+
+
 def find(path: str | os.PathLike[str]) -> list[Run]:
     """The Run in this folder, or all Runs in its direct subfolders, by name.
 

@@ -97,3 +97,10 @@ def test_optimisers_lower_a_quadratic(kind):
         for optimizer in found:
             optimizer.step()
     assert losses[-1] < 0.01 * losses[0]
+
+
+def test_factor_of_an_extended_plan_follows_each_length_in_turn():
+    plain, longer = Schedule(warmup=3, hold=0.5), Schedule(warmup=3, hold=0.5, ends=(10, 40))
+    assert [optim.factor(i, 100, longer) for i in range(100)] == [
+        optim.factor(i, 10 if i < 10 else 40 if i < 40 else 100, plain) for i in range(100)
+    ]

@@ -177,6 +177,32 @@ class _Log:
             )
 
 
+def extend(out: str | os.PathLike[str], n_steps: int) -> Recipe:
+    """Plan a finished Run for n_steps in all; `train` then goes on from its last checkpoint.
+
+    The new recipe says where the earlier schedule ended, so it repeats the whole training.
+    Asked for again, it changes nothing. ValueError where the Run is not finished or has as many steps already.
+    """
+    from assay.training import checkpoint
+
+    run, recipe = _training(out)
+    fit, file = recipe.fit, run.path / CHECKPOINT
+    if fit.n_steps == n_steps and fit.optim.schedule.ends:
+        return recipe
+    done = checkpoint.weights(file)[1] if file.exists() else 0
+    if done < fit.n_steps:
+        raise ValueError(f"{out}: stands at step {done} of {fit.n_steps}; finish it first")
+    if n_steps <= done:
+        raise ValueError(f"{out}: has {done} steps already; extend it to more")
+    schedule = fit.optim.schedule
+    schedule = schedule.model_copy(update={"ends": (*schedule.ends, done)})
+    optim = fit.optim.model_copy(update={"schedule": schedule})
+    fit = fit.model_copy(update={"n_steps": n_steps, "optim": optim})
+    recipe = recipe.model_copy(update={"fit": fit})
+    runs.reconfigure(out, recipe)
+    return recipe
+
+
 def timed(recipe: Recipe, minutes: float) -> Recipe:
     """The recipe with as many steps as fit into so many minutes here; 50 of them are timed.
 

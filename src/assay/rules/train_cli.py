@@ -27,6 +27,8 @@ class Flags:
     """Training steps, 1 or more [default: the recipe's]."""
     minutes: float | None = None
     """Train for about so many minutes, > 0: 50 steps are timed once, then the steps are fixed."""
+    extend: int | None = None
+    """Steps in all for the finished Run in OUT, more than it has: its training goes on."""
     conditional: Annotated[bool, _FLAG] = False
     """Conditional on the rule: 40 labels, dropped 10 % of the time."""
     compile: Annotated[bool, _FLAG] = False
@@ -82,6 +84,10 @@ def _train(name: str | None, out: Path, flags: Flags, tensorboard: bool) -> None
     from assay.rules.recipe import load_config
 
     _check(flags)
+    if flags.extend is not None:
+        if name is not None:
+            raise ValueError(f"--extend goes on with the Run in {out}; leave {name!r} out")
+        processes.first(lambda: training.extend(out, flags.extend))
     there = processes.shared(lambda: training.saved(out))
     there = None if there is None else load_config(there)
     data, samples = _data(flags.data)
@@ -102,9 +108,12 @@ def _check(flags: Flags) -> None:
         raise ValueError("--steps and --minutes say the same thing; give one of them")
     if flags.minutes is not None and not 0 < flags.minutes < float("inf"):
         raise ValueError(f"--minutes must be a positive number, got {flags.minutes}")
-    for flag, value in (("--steps", flags.steps), ("--save-every", flags.save_every)):
+    if flags.extend is not None and (flags.steps, flags.minutes) != (None, None):
+        raise ValueError("--extend says how many steps there are; drop --steps and --minutes")
+    numbers = {"steps": flags.steps, "extend": flags.extend, "save-every": flags.save_every}
+    for flag, value in numbers.items():
         if value is not None and value < 1:
-            raise ValueError(f"{flag} must be 1 or more, got {value}")
+            raise ValueError(f"--{flag} must be 1 or more, got {value}")
 
 
 def _data(folder: Path | None) -> tuple[dict[str, Any] | None, Any]:

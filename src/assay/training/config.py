@@ -13,13 +13,15 @@ class Schedule(Config):
     """A learning rate's factor by step alone: linear warm-up, constant, then decay to a floor.
 
     warmup: steps; hold: the share of all steps after which the decay begins; floor: the last
-    factor.
+    factor; ends: lengths planned earlier, from whose last step the training went on: until then
+    the schedule was the one of that length.
     """
 
     warmup: int = Field(default=200, ge=0)
     hold: float = Field(default=0.6, ge=0, le=1)
     decay: Literal["linear", "cosine", "none"] = "linear"
     floor: float = Field(default=0.02, ge=0, le=1)
+    ends: tuple[int, ...] = ()
 
 
 class OptimConfig(Config):

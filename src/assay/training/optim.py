@@ -21,6 +21,7 @@ INNER = ("qkv", "mix", "up", "down", "c_attn", "c_proj", "c_fc", "in_proj", "out
 
 def factor(step: int, n_steps: int, schedule: Schedule) -> float:
     """The learning rate's factor at step 0..n_steps-1, above 0 and at most 1."""
+    n_steps = next((end for end in schedule.ends if step < end), n_steps)
     warm = min(1.0, (step + 1) / (schedule.warmup + 1))
     start = schedule.hold * n_steps
     if schedule.decay == "none" or step <= start:
