@@ -31,14 +31,19 @@ def open(path: str | os.PathLike[str]) -> Run:
 
 
 def load(
-    source: str | os.PathLike[str], averaged: bool | None = None, device: str | None = None
+    source: str | os.PathLike[str],
+    averaged: bool | None = None,
+    device: str | None = None,
+    bf16: bool = False,
 ) -> Generator:
     """A trained model: a shipped one by name, or that of a Run's folder or .safetensors file.
 
     ``model.sample(n)`` and ``model.complete(panels, mask)`` give int8 panels (n, 3, 3, 9, 3).
     averaged: averaged or raw weights of a Run [default: averaged where it has them]; device: a
-    torch device [default: a GPU where there is one]. ValueError naming what can be loaded.
+    torch device [default: a GPU where there is one]; bf16: draw with matrices in bfloat16, faster
+    where the processor has it, other draws of nearly the same law. ValueError naming what can be
+    loaded.
     """
     from assay.rules import shipping
 
-    return shipping.load(source, averaged, device)
+    return shipping.load(source, averaged, device, bf16)

@@ -59,6 +59,7 @@ class EvaluateConfig(Config):
     seed: int = Field(default=0, ge=0)
     temperatures: tuple[float, ...] = (1.0,)
     completion_temperature: float = Field(default=0.0, ge=0)
+    bf16: bool = False  # draw with matrices in bfloat16
     protocols: tuple[str, ...] = PROTOCOLS
     levels: tuple[str, ...] = memorisation.LEVELS
 
@@ -286,7 +287,8 @@ def prepare(generator: Any, config: EvaluateConfig | None = None) -> Evaluation:
     seen = int(generator.about["samples_seen"])
     binding = bindings.get(recipe.binding)
     made = Evaluation(generator, recipe.data, seen, config or EvaluateConfig(), binding)
-    made.facts = cost.facts(generator.family, recipe, seen)
+    generator.bf16 = made.config.bf16
+    made.facts = {**cost.facts(generator.family, recipe, seen), "bf16": generator.bf16}
     return made
 
 

@@ -35,6 +35,8 @@ class Measured:
     """Temperature of completions, 0 (the likeliest choice) or more."""
     seed: int = 0
     """Seed of samples, completions and validation data, 0 or more."""
+    bf16: Annotated[bool, _FLAG] = False
+    """Draw with matrices in bfloat16, as in training: faster where the processor has it."""
 
 
 @Parameter(name="*")
@@ -50,6 +52,8 @@ class Drawn:
     """Draw given a rule, by number (0 to 39) or name ("size XOR"); conditional models only."""
     w: Annotated[float, _NUMBER] = 0.0
     """Guidance weight towards the rule, any number; guidance_scale is 1 + w."""
+    bf16: Annotated[bool, _FLAG] = False
+    """Matrices in bfloat16: faster where the processor has it; other draws of the same seed."""
 
 
 def evaluate(
@@ -118,6 +122,7 @@ def _config(flags: Measured) -> Any:
             seed=flags.seed,
             temperatures=tuple(dict.fromkeys(temperatures)),
             completion_temperature=flags.completion_temperature,
+            bf16=flags.bf16,
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -179,7 +184,9 @@ def sample(
         raise ValueError(f"--n must be 1 or more, got {n}")
     _check_files(out, png)
     options = _options(flags, 1.0)
-    x = _with_bar(f"sampling {model}", n, _load(model), lambda g: g.sample(n, **options))
+    x = _with_bar(
+        f"sampling {model}", n, _load(model, flags.bf16), lambda g: g.sample(n, **options)
+    )
     _written(x, out, png, f"{model}, seed {flags.seed}")
 
 
@@ -221,7 +228,7 @@ def complete(
     panels = np.asarray(datasets.load_panels(file))
     if not len(panels):
         raise ValueError(f"{file}: holds no samples")
-    generator = _load(model)
+    generator = _load(model, flags.bf16)
     x = _with_bar(
         f"completing {file.name}",
         len(panels),
@@ -251,10 +258,10 @@ def parse_mask(text: str) -> np.ndarray:
     return mask
 
 
-def _load(model: str) -> Generator:
+def _load(model: str, bf16: bool = False) -> Generator:
     from assay.rules import shipping
 
-    return shipping.load(model)
+    return shipping.load(model, bf16=bf16)
 
 
 def _options(flags: Drawn, temperature: float) -> dict[str, Any]:

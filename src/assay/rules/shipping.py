@@ -50,14 +50,24 @@ def about(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def load(
-    source: str | os.PathLike[str], averaged: bool | None = None, device: str | None = None
+    source: str | os.PathLike[str],
+    averaged: bool | None = None,
+    device: str | None = None,
+    bf16: bool = False,
 ) -> Generator:
     """The generator of a shipped model's name, a Run's folder or a .safetensors file.
 
     A name that is shipped comes before a folder; write ./NAME for the folder. averaged: a Run's
     averaged or raw weights [default: averaged ones where it has them]; device: where to compute,
-    such as "cuda:1" [default: a GPU where there is one]. ValueError naming what can be loaded.
+    such as "cuda:1" [default: a GPU where there is one]; bf16: draw with matrices in bfloat16.
+    ValueError naming what can be loaded.
     """
+    generator = _found(source, averaged, device)
+    generator.bf16 = bf16
+    return generator
+
+
+def _found(source: str | os.PathLike[str], averaged: bool | None, device: str | None) -> Generator:
     from assay.rules import train
 
     path = Path(source)
