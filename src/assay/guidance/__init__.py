@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from assay.guidance import targets
+    from assay.guidance.choosing import choose
+    from assay.guidance.criterion import Criterion
     from assay.guidance.pairs import measure
     from assay.guidance.pushforward import Pushforward
     from assay.guidance.tilt import conditional, tilted
 
-__all__ = ["Pushforward", "conditional", "measure", "targets", "tilted"]
+__all__ = ["Criterion", "Pushforward", "choose", "conditional", "measure", "targets", "tilted"]
 
 # No module bears the name of a function: importing it would hide the function behind it.
 _HOMES = {
+    "Criterion": "criterion",
     "Pushforward": "pushforward",
+    "choose": "choosing",
     "conditional": "tilt",
     "measure": "pairs",
     "tilted": "tilt",
