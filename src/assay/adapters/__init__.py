@@ -1,0 +1,1 @@
+"""Other people's models: diffusers pipelines as recorded denoisers, guidance laws inside them."""
