@@ -122,6 +122,23 @@ class DiTConfig(Config):
         return self
 
 
+class ResMlpConfig(Config):
+    """A residual MLP over images (channels, size, size); see `assay.models.resmlp`.
+
+    mlp: hidden width in widths; told: width of what the blocks are told of noise and label; gate:
+    where the gates of all blocks start.
+    """
+
+    channels: int = Field(default=1, ge=1)
+    size: int = Field(default=8, ge=1)
+    width: int = Field(default=192, ge=1)
+    layers: int = Field(default=3, ge=1)
+    mlp: float = Field(default=2.0, gt=0)
+    told: int = Field(default=64, ge=1)
+    n_labels: int = Field(default=0, ge=0)
+    gate: float = 0.5
+
+
 class TokenNetConfig(Config):
     """A causal network over ``length`` tokens on a backbone of transformers; `assay.models.hf`.
 
