@@ -6,7 +6,7 @@
 
 ``w`` is the paper's: guided = (1+w) cond - w uncond, guidance_scale = 1 + w. The formulas, their
 predictions and times are in :mod:`assay.guidance.law` (the terms), ``schedules`` (weights that
-depend on the noise level), ``corrections`` (the rest); CFG++ is here.
+depend on the noise level), ``corrections`` (the rest), ``control`` (ours); CFG++ is here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from assay.core.guidance import Guided
 from assay.core.solver import Memory, State, Step
 from assay.core.special import Array, param
-from assay.guidance import corrections, schedules
+from assay.guidance import control, corrections, schedules
 from assay.guidance.law import Law
 
 __all__ = [
@@ -91,6 +91,7 @@ _CLASSES: tuple[type[Law], ...] = (
     corrections.DynamicThresholding,
     corrections.Mimic,
     CfgPlusPlus,
+    control.Thrifty,
 )
 _BY_NAME: dict[str, type[Law]] = {cls.name: cls for cls in _CLASSES}
 NAMES = tuple(_BY_NAME)
