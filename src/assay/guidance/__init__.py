@@ -19,14 +19,28 @@ if TYPE_CHECKING:
     from assay.guidance.criterion import Criterion
     from assay.guidance.pairs import measure
     from assay.guidance.pushforward import Pushforward
+    from assay.guidance.rollout import Rollout
+    from assay.guidance.rollout_guard import Guard
     from assay.guidance.tilt import conditional, tilted
 
-__all__ = ["Criterion", "Pushforward", "choose", "conditional", "measure", "targets", "tilted"]
+__all__ = [
+    "Criterion",
+    "Guard",
+    "Pushforward",
+    "Rollout",
+    "choose",
+    "conditional",
+    "measure",
+    "targets",
+    "tilted",
+]
 
 # No module bears the name of a function: importing it would hide the function behind it.
 _HOMES = {
     "Criterion": "criterion",
+    "Guard": "rollout_guard",
     "Pushforward": "pushforward",
+    "Rollout": "rollout",
     "choose": "choosing",
     "conditional": "tilt",
     "measure": "pairs",

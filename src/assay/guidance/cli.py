@@ -9,7 +9,10 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from assay.guidance import rollout_cli
+
 app = App(name="guidance", help="Laboratory 1: what guidance really does.")
+app.command(rollout_cli.app)
 
 _W = Parameter(allow_leading_hyphen=True, consume_multiple=False, negative=())
 _NUMBER = Parameter(allow_leading_hyphen=True)
