@@ -15,7 +15,7 @@ OUT ?= out
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(PIP) install -q -c constraints-ci.txt -e '.[test,dev,hf,images,tensorboard]'
+	$(PIP) install -q -c constraints-ci.txt -e '.[test,dev,hf,images,ray,slurm,tensorboard]'
 	$(BIN)/python tools/guard.py
 	touch $@
 

@@ -72,6 +72,8 @@ class _Lines:
         if now < self.next:
             return
         self.next = now + _EVERY
-        left = (now - self.start) * (self.total - self.done) / max(self.done, 1e-9)
-        text = f"{self.label}: {self.done:g} of {self.total:g}, {left:.0f} s left"
+        text = f"{self.label}: {self.done:.4g} of {self.total:g}"
+        if self.done > 0:
+            left = (now - self.start) * (self.total - self.done) / self.done
+            text += f", {left:.0f} s left"
         print(f"{text}  {note}".rstrip(), file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from assay.rules import listing_cli, models_cli, train_cli
+from assay.rules.scaling import cli as scaling_cli
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +20,7 @@ for _command in (
     models_cli.evaluate,
     models_cli.sample,
     models_cli.complete,
+    scaling_cli.scale,
     listing_cli.compare,
     listing_cli.recipes,
     listing_cli.models,

@@ -11,7 +11,7 @@ already are not written again. Of several processes (`processes`) only the first
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from assay.rules.generator import Generator
 from assay.rules.recipe import Recipe, build_family, load_config
 
 CHECKPOINT = "checkpoint.safetensors"
+OnStep = Callable[[Any], "Mapping[str, Any] | None"]
 _TIMED = 55  # steps timed, the first five of them to warm up
 
 
@@ -33,13 +34,14 @@ def train(
     out: str | os.PathLike[str],
     every: int = 200,
     log_every: int = 50,
-    on_step: Callable[[Any], None] | None = None,
+    on_step: OnStep | None = None,
     samples: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Generator:
     """Train a recipe in the Run ``out``, or go on with it; returns the generator.
 
     every: steps between checkpoints; log_every: between rows; on_step: called in the first
-    process with each `training.fit.Step`, after its checkpoint; samples: the recipe's fixed data,
+    process with each `training.fit.Step`, after its checkpoint, for a row (with a key) or None;
+    samples: the recipe's fixed data,
     where they are at hand. ValueError where the folder holds another Run, or loss or gradient is
     not finite (the last good checkpoint stays).
     """
@@ -65,7 +67,7 @@ def train(
 
 
 def _watched(
-    steps: Iterator[Any], log: _Log, done: int, on_step: Callable[[Any], None] | None
+    steps: Iterator[Any], log: _Log, done: int, on_step: OnStep | None
 ) -> None:
     """Go through the steps with rows, a progress bar and what the caller wants to see."""
     config = log.run.config
@@ -74,8 +76,9 @@ def _watched(
         for step in steps:
             log(step)
             advance(1, f"loss {step.loss:.3f}, {log.speed:.0f} samples/s")
-            if on_step is not None:
-                on_step(step)
+            row = None if on_step is None else on_step(step)
+            if row is not None and not log.run.done(row["key"]):
+                log.run.append(row)
 
 
 @contextmanager
@@ -181,7 +184,8 @@ def extend(out: str | os.PathLike[str], n_steps: int) -> Recipe:
     """Plan a finished Run for n_steps in all; `train` then goes on from its last checkpoint.
 
     The new recipe says where the earlier schedule ended, so it repeats the whole training.
-    Asked for again, it changes nothing. ValueError where the Run is not finished or has as many steps already.
+    Asked for again, it changes nothing. ValueError where the Run is not finished or has as many
+    steps already.
     """
     from assay.training import checkpoint
 

@@ -1,0 +1,115 @@
+"""``assay rules scale``: a study of many models over many amounts of data."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+_FLAG = Parameter(negative=())
+_MANY = Parameter(consume_multiple=False, negative=())
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Where the jobs are carried out."""
+
+    executor: Literal["local", "slurm", "ray"] = "local"
+    """Processes here, SLURM by submitit (extra slurm), or a Ray cluster (extra ray)."""
+    workers: int | None = None
+    """Jobs at a time, 1 or more [default: one a processor; 16 on a cluster]."""
+    address: str | None = None
+    """Ray: address of the cluster [default: one made of this machine]."""
+    option: Annotated[list[str] | None, _MANY] = None
+    """Slurm: NAME=VALUE as submitit takes it, repeated: timeout_min=120, slurm_partition=gpu."""
+
+
+def scale(
+    config: Path,
+    /,
+    *,
+    out: Path,
+    where: Where | None = None,
+    plan: Annotated[bool, _FLAG] = False,
+    json: Annotated[bool, _FLAG] = False,
+) -> int | None:
+    """Train and evaluate every model of a study; resumes where it was stopped.
+
+    The study is a TOML file: recipes, per_rule, rule_sets, seeds, steps or minutes
+    (examples/scaling-mini.toml). Every job is a Run under OUT/jobs; jobs that are done
+    are skipped, those that were stopped go on, those that fail do not stop the others.
+    Example: assay rules scale examples/scaling-mini.toml --out out/scaling
+
+    Parameters
+    ----------
+    config
+        TOML file of the study.
+    out
+        Folder of the study's Run (created; gone on with where it holds the same study).
+    plan
+        List the jobs and stop.
+    json
+        Rows of the jobs on standard output, one JSON object a line, instead of a table.
+    """
+    from assay import runs
+    from assay.rules import tables
+    from assay.rules.scaling import config as configs
+    from assay.rules.scaling import study
+
+    asked, where = configs.read(config), where or Where()
+    if plan:
+        for job in configs.jobs(asked):
+            print(job.key)
+        return None
+    outcome = study.run(out, asked, lambda: _executor(where, out))
+    rows = [row for row in runs.Run.read(out).rows if row["status"] == "done"]
+    if json:
+        sys.stdout.writelines(runs.dumps(row) + "\n" for row in rows)
+    else:
+        tables.show(_table(rows))
+        tables.show(f"rows: {out / 'rows.jsonl'}")
+    for key, reason in outcome.failed.items():
+        print(f"{key}: failed: {reason}", file=sys.stderr)
+    return 1 if outcome.failed else None
+
+
+def _executor(where: Where, out: Path) -> Any:
+    from assay.rules.scaling import executors
+
+    if where.workers is not None and where.workers < 1:
+        raise ValueError(f"--workers must be 1 or more, got {where.workers}")
+    if where.executor == "local":
+        return executors.Local(where.workers)
+    workers = where.workers or 16
+    if where.executor == "ray":
+        return executors.Ray(workers, where.address)
+    return executors.Slurm(out / "jobs" / ".submitit", workers, **_options(where.option or []))
+
+
+def _options(given: list[str]) -> dict[str, Any]:
+    """{name: number or text} from NAME=VALUE."""
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (equals and name.isidentifier()):
+            raise ValueError(f"--option {text!r} must be NAME=VALUE")
+        found[name] = int(value) if value.lstrip("-").isdigit() else value
+    return found
+
+
+def _table(rows: list[dict[str, Any]]) -> Any:
+    """One line a job: what it drew and completed."""
+    from assay.rules import tables
+
+    titles = ("model", "rules", "per rule", "seed", "C3", "novel-C3", "trained", "held out")
+    table = tables.table("jobs done", *titles)
+    for row in rows:
+        per_rule = "stream" if row["per_rule"] is None else f"{row['per_rule']:,}"
+        names = ("c3", "novel_c3", "completion_trained", "completion_held_out")
+        shares = [f"{row[name]:.3f}" if row.get(name) is not None else "-" for name in names]
+        table.add_row(row["model"], row["rule_set"], per_rule, str(row["seed"]), *shares)
+    return table
