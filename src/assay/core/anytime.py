@@ -16,14 +16,14 @@ in m, so the means not yet ruled out form an interval; between two looks nothing
 The average over J = 12 shares pays at most ln(1/p_j) for knowing none of them beforehand and
 grows like the best of them, for rare events near an end of the range and for smooth scores alike.
 
-A change is watched for by bets that start at every draw: with gamma_j = 1/(j (j + 1)), sum 1,
+A change is watched for by bets that start at every draw: with gamma_j > 0 of sum 1,
 
     M_t = sum_{j <= t} gamma_j prod_{j <= i <= t} (1 + theta (x_i - m)/m)
         = (M_{t-1} + gamma_t) (1 + theta (x_t - m)/m),
 
 is below such a supermartingale, so P(M_t >= 1/alpha for any t) <= alpha while the mean stays
-within its limit, however long the watch; after a change at draw v it has to earn about
-ln(1/alpha) + 2 ln v.
+within its limit, however long the watch. gamma_j = 1/log2(j + 1) - 1/log2(j + 2): after a change
+at draw v the bets have to earn ln(1/alpha) + ln v + 2 ln ln v or so.
 
 References: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting",
 2024, arXiv 2010.09686; Ville 1939; Shin, Ramdas and Rinaldo, "E-detectors", arXiv 2203.03532
@@ -205,8 +205,7 @@ class Watch:
         path = np.empty(z.shape)
         for t, step in enumerate(np.log1p(gains[..., None] * THETAS)):
             self.n += 1
-            begun = LOG_PRIOR - math.log(self.n) - math.log1p(self.n)
-            self._log = np.logaddexp(self._log, begun) + step
+            self._log = np.logaddexp(self._log, LOG_PRIOR + _log_gamma(self.n)) + step
             path[t] = _total(self._log)
         return path
 
@@ -265,6 +264,12 @@ def _total(log_capital: np.ndarray) -> np.ndarray:
     """ln sum over the last axis, finite entries."""
     top = log_capital.max(-1, keepdims=True)
     return np.log(np.exp(log_capital - top).sum(-1)) + top[..., 0]
+
+
+def _log_gamma(j: int) -> float:
+    """ln(1/log2(j + 1) - 1/log2(j + 2)), without cancelling."""
+    one, two = math.log(j + 1), math.log(j + 2)
+    return math.log(math.log1p(1 / (j + 1)) * math.log(2) / (one * two))
 
 
 def _blocks(z: np.ndarray, size: int) -> Iterator[np.ndarray]:
