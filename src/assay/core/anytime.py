@@ -44,6 +44,7 @@ BLOCK = 1 << 18  # entries of the largest temporary array
 _LOGITS = np.linspace(math.log(0.004), math.log(30.0), 12)
 THETAS = 1 / (1 + np.exp(-_LOGITS))  # shares of the largest bet, 0.004 to 0.97
 LOG_PRIOR = 0.5 * np.log(THETAS) - np.log(np.sqrt(THETAS).sum())  # p_j ~ sqrt(theta_j)
+SEGMENT = 16  # draws whose factors are multiplied before their logarithm is taken
 
 Side = Literal["above", "below"]
 State = dict[str, Any]
@@ -79,7 +80,8 @@ class MeanSequence:
         self.n = 0
         self._sum = np.zeros(self.shape)
         size = (*self.shape, 2, len(self.means), len(THETAS))
-        self._log = np.broadcast_to(LOG_PRIOR, size).copy()  # side 0: doubts mean <= m
+        # side 0 doubts mean <= m; ln capital up to the last whole segment, factors since then
+        self._log, self._product = np.broadcast_to(LOG_PRIOR, size).copy(), np.ones(size)
 
     def update(self, x: Any) -> MeanSequence:
         """Take draws x: one of the stream's shape, or (n, *shape). Returns itself.
@@ -97,7 +99,7 @@ class MeanSequence:
         of ln(1/alpha) or more settles it at level alpha.
         """
         size = (0, *self.shape, 2, len(self.means))
-        return np.concatenate([np.zeros(size), *(_total(path) for path in self._feed(x))])
+        return np.concatenate([np.zeros(size), *(_total(self._log, k) for k in self._feed(x))])
 
     def interval(self) -> tuple[Any, Any]:
         """(lower, upper): floats for one stream, arrays of the streams' shape otherwise."""
@@ -105,7 +107,7 @@ class MeanSequence:
 
     def log_evidence(self) -> np.ndarray:
         """ln K now, (*shape, 2, n_means): that the mean is above (0) or below (1) each value."""
-        return _total(self._log)
+        return _total(self._log, self._product)
 
     @property
     def mean(self) -> Any:
@@ -117,7 +119,8 @@ class MeanSequence:
 
     def keep(self, which: np.ndarray) -> None:
         """Go on with some of the streams only: a mask or indices of the first axis."""
-        self._log, self._sum = self._log[which], self._sum[which]
+        self._log, self._product = self._log[which], self._product[which]
+        self._sum = self._sum[which]
         self.shape = self._sum.shape
 
     def state(self) -> State:
@@ -125,7 +128,7 @@ class MeanSequence:
         return {
             "alpha": list(self.alphas), "low": self.low, "high": self.high, "n": self.n,
             "means": self.means.tolist(), "shape": list(self.shape), "sum": self._sum.tolist(),
-            "log_capital": self._log.tolist(),
+            "log_capital": self._log.tolist(), "factors": self._product.tolist(),
         }  # fmt: skip
 
     @classmethod
@@ -138,27 +141,35 @@ class MeanSequence:
             )  # fmt: skip
             made.n = int(state["n"])
             made._sum = np.asarray(state["sum"], np.float64).reshape(made.shape)
-            made._log = np.asarray(state["log_capital"], np.float64).reshape(made._log.shape)
+            size = made._log.shape
+            made._log = np.asarray(state["log_capital"], np.float64).reshape(size)
+            made._product = np.asarray(state["factors"], np.float64).reshape(size)
         except (KeyError, TypeError, IndexError) as error:
             raise ValueError(f"this is no state of a MeanSequence: {error}") from None
         return made
 
     def _feed(self, x: Any) -> Iterator[np.ndarray]:
-        """ln K of every theta after each draw, block by block; all is checked before any is
-        taken."""
-        z = _scaled(x, self.shape, self.low, self.high)
-        m = (self.means - self.low) / (self.high - self.low)
-        for part in _blocks(z, self._log.size):
-            z_m = part[..., None]
-            gains = np.stack([(z_m - m) / m, (m - z_m) / (1 - m)], axis=-2)
-            path = np.log1p(gains[..., None] * THETAS)
-            path[0] += self._log
-            np.add.accumulate(path, axis=0, out=path)  # in order: batches equal single draws
-            self._log = path[-1].copy()
-            drawn = self.low + (self.high - self.low) * part
+        """Factors of every theta since the last whole segment, (k, *shape, 2, n_means, J), after
+        each of k draws; ends of segments fall on multiples of SEGMENT draws, so that batches
+        give what single draws give. All draws are checked before any is taken."""
+        z = _scaled(x, self.shape, self.low, self.high)[..., None, None]
+        m = ((self.means - self.low) / (self.high - self.low))[:, None]
+        most = max(1, BLOCK // self._log.size)
+        while len(z):
+            k = min(SEGMENT - self.n % SEGMENT, most, len(z))
+            part, z = z[:k], z[k:]
+            steps = np.empty((k, *self._log.shape))
+            steps[..., 0, :, :] = 1 - THETAS + (THETAS / m) * part
+            steps[..., 1, :, :] = 1 - THETAS + (THETAS / (1 - m)) * (1 - part)
+            steps[0] *= self._product
+            np.multiply.accumulate(steps, axis=0, out=steps)
+            yield steps
+            drawn = self.low + (self.high - self.low) * part[..., 0, 0]
             self._sum = np.add.accumulate(np.concatenate([self._sum[None], drawn]))[-1]
-            self.n += len(part)
-            yield path
+            self.n, self._product = self.n + k, steps[-1].copy()
+            if self.n % SEGMENT == 0:
+                self._log = self._log + np.log(self._product)
+                self._product = np.ones_like(self._log)
 
     def _interval(self, evidence: np.ndarray) -> tuple[Any, Any]:
         """The interval that evidence (..., 2, n_means) leaves."""
@@ -192,7 +203,8 @@ class Watch:
         self.low, self.high = _range(low, high)
         self.limit = float(_means([limit], self.low, self.high)[0])
         self.side, self.shape, self.n = side, tuple(shape), 0
-        self._log = np.full((*self.shape, len(THETAS)), -np.inf)
+        self._capital = np.zeros((*self.shape, len(THETAS)))  # over exp(scale)
+        self._scale = np.zeros(self.shape)
 
     def update(self, x: Any) -> np.ndarray:
         """Take draws x, (n, *shape), and return ln M after each, (n, *shape).
@@ -201,29 +213,40 @@ class Watch:
         """
         z = _scaled(x, self.shape, self.low, self.high)
         m = (self.limit - self.low) / (self.high - self.low)
-        gains = (z - m) / m if self.side == "above" else (m - z) / (1 - m)
+        z, best = (z, THETAS / m) if self.side == "above" else (1 - z, THETAS / (1 - m))
         path = np.empty(z.shape)
-        for t, step in enumerate(np.log1p(gains[..., None] * THETAS)):
+        for t, row in enumerate(z[..., None]):
             self.n += 1
-            self._log = np.logaddexp(self._log, LOG_PRIOR + _log_gamma(self.n)) + step
-            path[t] = _total(self._log)
+            begun = np.exp(LOG_PRIOR + _log_gamma(self.n) - self._scale[..., None])
+            self._capital = (self._capital + begun) * (1 - THETAS + best * row)
+            path[t] = self.log_evidence()
+            if self.n % SEGMENT == 0:
+                top = self._capital.max(-1)
+                self._capital, self._scale = (
+                    self._capital / top[..., None],
+                    self._scale + np.log(top),
+                )
         return path
 
     def log_evidence(self) -> Any:
         """ln M now: a float for one stream, -inf before the first draw."""
-        found = _total(self._log) if self.n else np.full(self.shape, -np.inf)
+        if not self.n:
+            return np.full(self.shape, -np.inf) if self.shape else -math.inf
+        found = np.log(self._capital.sum(-1)) + self._scale
         return found if self.shape else float(found)
 
     def keep(self, which: np.ndarray) -> None:
         """Go on with some of the streams only: a mask or indices of the first axis."""
-        self._log = self._log[which]
-        self.shape = self._log.shape[:-1]
+        self._capital, self._scale = self._capital[which], self._scale[which]
+        self.shape = self._scale.shape
 
     def state(self) -> State:
         """All there is to know, for JSON; :meth:`restore` goes on from it exactly."""
-        log = self._log.tolist() if self.n else None
-        return {"limit": self.limit, "side": self.side, "low": self.low, "high": self.high,
-                "shape": list(self.shape), "n": self.n, "log_capital": log}  # fmt: skip
+        return {
+            "limit": self.limit, "side": self.side, "low": self.low, "high": self.high,
+            "shape": list(self.shape), "n": self.n, "capital": self._capital.tolist(),
+            "log_scale": self._scale.tolist(),
+        }  # fmt: skip
 
     @classmethod
     def restore(cls, state: State) -> Watch:
@@ -232,8 +255,9 @@ class Watch:
             made = cls(state["limit"], state["side"], state["low"], state["high"],
                        shape=tuple(state["shape"]))  # fmt: skip
             made.n = int(state["n"])
-            if made.n:
-                made._log = np.asarray(state["log_capital"], float).reshape(made._log.shape)
+            made._scale = np.asarray(state["log_scale"], np.float64).reshape(made.shape)
+            size = made._capital.shape
+            made._capital = np.asarray(state["capital"], np.float64).reshape(size)
         except (KeyError, TypeError) as error:
             raise ValueError(f"this is no state of a Watch: {error}") from None
         return made
@@ -253,29 +277,23 @@ def confidence_sequence(
     """
     x = as_array("x", x)
     sequence = MeanSequence(alpha, low, high, means=means, shape=x.shape[1:])
-    parts = [sequence._interval(_total(path)) for path in sequence._feed(x)]
+    parts = [sequence._interval(_total(sequence._log, k)) for k in sequence._feed(x)]
     if not parts:
         return np.empty(x.shape), np.empty(x.shape)
     lower = np.maximum.accumulate(np.concatenate([np.atleast_1d(p[0]) for p in parts]))
     return lower, np.minimum.accumulate(np.concatenate([np.atleast_1d(p[1]) for p in parts]))
 
 
-def _total(log_capital: np.ndarray) -> np.ndarray:
-    """ln sum over the last axis, finite entries."""
-    top = log_capital.max(-1, keepdims=True)
-    return np.log(np.exp(log_capital - top).sum(-1)) + top[..., 0]
+def _total(log: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """ln sum of exp(log) * factors over the last axis."""
+    top = log.max(-1, keepdims=True)
+    return np.log((np.exp(log - top) * factors).sum(-1)) + top[..., 0]
 
 
 def _log_gamma(j: int) -> float:
     """ln(1/log2(j + 1) - 1/log2(j + 2)), without cancelling."""
     one, two = math.log(j + 1), math.log(j + 2)
     return math.log(math.log1p(1 / (j + 1)) * math.log(2) / (one * two))
-
-
-def _blocks(z: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    step = max(1, BLOCK // max(size, 1))
-    for start in range(0, len(z), step):
-        yield z[start : start + step]
 
 
 def _scaled(x: Any, shape: tuple[int, ...], low: float, high: float) -> np.ndarray:

@@ -54,7 +54,7 @@ class Study:
     alpha: float = 0.05
     stages: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0)
     faulty_from: int = 2
-    budget: int = 10_000
+    budget: int = 16_000
     before: int = 2000
     after: int = 20_000
 
