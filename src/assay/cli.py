@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
@@ -20,6 +21,9 @@ app.command(
     "assay.guidance.cli:app", name="guidance", help="Laboratory 1: what guidance really does."
 )
 app.command("assay.rules.cli:app", name="rules", help="Laboratory 2: the forty rules of GenRAVEN.")
+app.command(
+    "assay.studies.cli:app", name="studies", help="Both laboratories at once: guided rules."
+)
 app.command("assay.report.cli:report", name="report", help="Write report.html from Runs.")
 
 
@@ -32,6 +36,10 @@ def main(tokens: Sequence[str] | None = None) -> int:
             print_error=False,
             result_action="return_value",
         )
+        if isinstance(result, Path):  # a Run that wants its page
+            from assay.report import pages
+
+            print(f"page: {pages.write_report(result)}", file=sys.stderr)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except CycloptsError as error:

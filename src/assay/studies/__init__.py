@@ -1,0 +1,1 @@
+"""What needs two laboratories at once: guidance, where the rules of the data are known."""
