@@ -8,7 +8,8 @@ pytest.importorskip("diffusers")
 import itertools
 
 from assay.adapters import pipelines
-from assay.adapters.recording import Errors, Recorder
+from assay.adapters.recording import Recorder
+from assay.adapters.trajectory import Errors
 
 # diffusers reads its own tables through numpy in a way that numpy deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

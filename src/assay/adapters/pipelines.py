@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from assay.adapters import levels
 from assay.adapters.calls import Parts
-from assay.adapters.recording import Errors, Halves, Recorder, Trajectory
+from assay.adapters.recording import Recorder
+from assay.adapters.trajectory import Errors, Halves, Trajectory
 
 PROBE = 4.0  # the setting at which the convention is measured
 _DENOISERS = ("unet", "transformer")
@@ -82,6 +84,8 @@ class Subject:
         """One recorded run of the pipeline at a setting of its own scale."""
         with _quiet(self.pipe), Recorder(self.parts, len(seeds), halves, errors) as seen:
             seen.output = self.ask(prompt, setting, seeds)
+        flags = getattr(seen.output, "nsfw_content_detected", None) or [False] * len(seeds)
+        seen.flagged = np.array([bool(flag) for flag in flags])
         return seen
 
 
