@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from assay.guidance import targets
+    from assay.guidance.auditing import audit
     from assay.guidance.choosing import choose
     from assay.guidance.criterion import Criterion
+    from assay.guidance.monitor import score_error
     from assay.guidance.pairs import measure
     from assay.guidance.pushforward import Pushforward
     from assay.guidance.rollout import Rollout
@@ -28,9 +30,11 @@ __all__ = [
     "Guard",
     "Pushforward",
     "Rollout",
+    "audit",
     "choose",
     "conditional",
     "measure",
+    "score_error",
     "targets",
     "tilted",
 ]
@@ -41,9 +45,11 @@ _HOMES = {
     "Guard": "rollout_guard",
     "Pushforward": "pushforward",
     "Rollout": "rollout",
+    "audit": "auditing",
     "choose": "choosing",
     "conditional": "tilt",
     "measure": "pairs",
+    "score_error": "monitor",
     "tilted": "tilt",
 }
 
