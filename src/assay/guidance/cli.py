@@ -9,10 +9,12 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from assay.guidance import rollout_cli
+from assay.guidance import audit_cli, image_cli, rollout_cli
 
 app = App(name="guidance", help="Laboratory 1: what guidance really does.")
 app.command(rollout_cli.app)
+app.command(image_cli.app)
+app.command(audit_cli.audit)
 
 _W = Parameter(allow_leading_hyphen=True, consume_multiple=False, negative=())
 _NUMBER = Parameter(allow_leading_hyphen=True)
