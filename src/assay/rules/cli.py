@@ -21,6 +21,7 @@ for _command in (
     models_cli.sample,
     models_cli.complete,
     scaling_cli.scale,
+    scaling_cli.forecast,
     listing_cli.compare,
     listing_cli.recipes,
     listing_cli.models,

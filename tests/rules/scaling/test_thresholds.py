@@ -6,10 +6,11 @@ from scipy import special
 
 from assay.rules.scaling.thresholds import Counts, Curve, held_out
 
+MIDDLE = np.log(300)
 SIZES = (25, 100, 400, 1600, 6400)
 
 
-def truth(per_rule, ceiling=0.97, slope=1.2, middle=np.log(300)):
+def truth(per_rule, ceiling=0.97, slope=1.2, middle=MIDDLE):
     return ceiling * special.expit(slope * (np.log(per_rule) - middle))
 
 
@@ -26,7 +27,7 @@ def simulated(seed, trials=500, seeds=2, spread=0.0, **params):
     return found
 
 
-def exact(share, ceiling=0.97, slope=1.2, middle=np.log(300)):
+def exact(share, ceiling=0.97, slope=1.2, middle=MIDDLE):
     return float(np.exp(middle + special.logit(share / ceiling) / slope))
 
 

@@ -1,4 +1,4 @@
-"""``assay rules scale``: a study of many models over many amounts of data."""
+"""``assay rules scale | forecast``: many models over many amounts of data, and what follows."""
 
 from __future__ import annotations
 
@@ -113,3 +113,106 @@ def _table(rows: list[dict[str, Any]]) -> Any:
         shares = [f"{row[name]:.3f}" if row.get(name) is not None else "-" for name in names]
         table.add_row(row["model"], row["rule_set"], per_rule, str(row["seed"]), *shares)
     return table
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is asked of the evidence."""
+
+    grow: str = "0/month"
+    """New samples per rule: 200/month, 50/week, 10/day or 2000/year."""
+    metric: str = "novel_c3"
+    """novel_c3, c3, completion_trained or completion_held_out."""
+    want: float = 0.9
+    """The share to be reached, between 0 and 1."""
+    watts: float | None = None
+    """Power drawn while computing, for energy."""
+    per_hour: float | None = None
+    """Money for an hour of computing."""
+    per_kwh: float | None = None
+    """Money for a kWh (with --watts)."""
+
+
+def forecast(
+    studies: list[Path],
+    /,
+    *,
+    have: float,
+    flags: Asked | None = None,
+    picture: Path | None = None,
+    json: Annotated[bool, _FLAG] = False,
+) -> None:
+    """Say which model to take now, when to switch, how sure that is and what it costs.
+
+    Refuses to answer for amounts of data beyond what the studies measured.
+    Example: assay rules forecast out/scaling-mini --have 500 --grow 200/month
+
+    Parameters
+    ----------
+    studies
+        Folders that `assay rules scale` has written; rows of one rule set.
+    have
+        Samples per rule there are now.
+    picture
+        .svg or .png to write: the curves, their bands, now and the switches.
+    json
+        The answer as a JSON object on standard output.
+    """
+    from assay import runs
+    from assay.rules import tables
+    from assay.rules.scaling import forecast as forecasts
+
+    asked = flags or Asked()
+    _check_asked(asked)
+    rows = [row for path in studies for row in _done(path)]
+    found = forecasts.families(rows, asked.metric)
+    rates = forecasts.Rates(asked.watts, asked.per_hour, asked.per_kwh)
+    answer = forecasts.forecast(
+        found, have, per_month(asked.grow), asked.metric, asked.want, rates
+    )
+    if picture is not None:
+        from assay.rules.scaling import forecast_picture
+
+        forecast_picture.save(picture, answer)
+    if json:
+        sys.stdout.write(runs.dumps(answer.row()) + "\n")
+        return
+    tables.show(answer.said())
+    if picture is not None:
+        tables.show(f"picture: {picture}")
+
+
+def _check_asked(asked: Asked) -> None:
+    if not 0 < asked.want < 1:
+        raise ValueError(f"--want must lie between 0 and 1, got {asked.want}")
+    for flag in ("watts", "per_hour", "per_kwh"):
+        value = getattr(asked, flag)
+        if value is not None and not 0 <= value < float("inf"):
+            raise ValueError(f"--{flag.replace('_', '-')} must be 0 or more, got {value}")
+    if asked.per_kwh is not None and asked.watts is None:
+        raise ValueError("--per-kwh needs --watts, the power drawn while computing")
+
+
+def _done(path: Path) -> list[dict[str, Any]]:
+    from assay.runs import Run
+
+    run = Run.read(path)
+    if run.config.get("kind") != "rules.scale":
+        raise ValueError(f"{path}: is no scaling study; name a folder of assay rules scale")
+    return [row for row in run.rows if row["status"] == "done"]
+
+
+_MONTHS = {"day": 365.25 / 12, "week": 365.25 / 84, "month": 1.0, "year": 1 / 12}
+
+
+def per_month(text: str) -> float:
+    """Samples a month from "200/month", "50/week", ...; ValueError otherwise."""
+    number, _, unit = text.strip().partition("/")
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if unit not in _MONTHS or not 0 <= value < float("inf"):
+        raise ValueError(f"--grow {text!r} must read 200/month, 50/week, 10/day or 2000/year")
+    return value * _MONTHS[unit]

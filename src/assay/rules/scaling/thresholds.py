@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -146,7 +147,7 @@ class Curve:
 
     def _edge(self, share: float, best: float, limit: float) -> float | None:
         """Where the profile leaves the interval on the way to a limit; None where it does not."""
-        allowed = stats.f.ppf(0.95, 1, self.freedom) * self.phi / 2
+        allowed = float(stats.f.ppf(0.95, 1, self.freedom)) * self.phi / 2
 
         def excess(log_n: float) -> float:
             return self._fit((share, log_n))[1] - self.loss - allowed
@@ -154,7 +155,8 @@ class Curve:
         start, end = math.log(best), math.log(limit)
         if excess(end) <= 0:
             return None
-        return float(np.exp(optimize.brentq(excess, start, end, xtol=1e-3)))
+        found: Any = optimize.brentq(excess, start, end, xtol=1e-3)
+        return math.exp(found)
 
 
 def held_out(counts: Sequence[Counts]) -> list[dict[str, float]]:

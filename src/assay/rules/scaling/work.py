@@ -114,11 +114,22 @@ def summary(study: Path, job: Job, config: ScaleConfig) -> dict[str, Any]:
         "weights": "EMA" if measured.config["model"]["averaged"] else "raw",
         "n_steps": training.config["fit"]["n_steps"],
         "batch": training.config["fit"]["batch"],
+        "training_seconds": _seconds(training.rows),
     }
     for found in measured.rows:
         row |= _figures(found, config)
     row["probes"] = [r for r in training.rows if r["key"].startswith("probe-")]
     return row
+
+
+def _seconds(rows: list[dict[str, Any]]) -> float:
+    """How long the steps took by their rows' speed; probes are not counted."""
+    total, before = 0.0, 0
+    for row in rows:
+        if row.get("samples_per_s"):
+            total += (row["samples"] - before) / row["samples_per_s"]
+            before = row["samples"]
+    return total
 
 
 _KEPT = {
@@ -142,6 +153,8 @@ def _figures(found: dict[str, Any], config: ScaleConfig) -> dict[str, Any]:
         names |= {name: name for name in ("parameters", "samples_seen", "training_flop")}
         names |= {name: f"{part}_{name}" for name in ("nfe", "samples_per_s")}
     kept = {new: found[old] for old, new in names.items() if old in found}
+    if part == "unconditional":
+        kept["sampling_seconds"] = 1000 / found["samples_per_s"]
     temperature = found.get("temperature")
     return kept if part == "completion" or temperature == config.evaluate.temperatures[0] else {}
 
