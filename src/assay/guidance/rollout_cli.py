@@ -287,10 +287,17 @@ def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
 
 
-_COLUMNS = (
-    ("scenario", "scenario"), ("size", "size"), ("promoted_bad", "promoted a bad w"),
-    ("rolled_back", "rolled back"), ("delay_median", "delay"), ("delay_90", "90 %"), ("n", "n"),
-)  # fmt: skip
+_COLUMNS = {
+    "stages": (
+        ("scenario", "fault"), ("size", "x limit"), ("promoted_bad", "promoted bad w"),
+        ("false_rollback", "false rollback"), ("rolled_back", "rolled back"),
+        ("delay_median", "delay"), ("delay_90", "90 %"), ("rows_to_promote_median", "to promote"),
+    ),
+    "production": (
+        ("scenario", "fault"), ("size", "x limit"), ("false_alarm", "false alarm"),
+        ("detected", "detected"), ("delay_median", "delay"), ("delay_90", "90 %"),
+    ),
+}  # fmt: skip
 
 
 def _table(rows: list[dict[str, Any]], out: Path) -> None:
@@ -298,14 +305,17 @@ def _table(rows: list[dict[str, Any]], out: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"{rows[0]['n']:,} rollouts of each kind", title_justify="left")
-    for name, title in _COLUMNS:
-        table.add_column(title, justify="left" if name == "scenario" else "right")
-    for row in rows:
-        if row.get("part") in ("stages", "production"):
-            table.add_row(*(escape(_cell_of(row, name)) for name, _ in _COLUMNS))
     console = Console()
-    console.print(table)
+    for part, columns in _COLUMNS.items():
+        found = [row for row in rows if row.get("part") == part]
+        title = f"{part}: {found[0]['n']:,} rollouts of each kind, alpha {found[0]['alpha']:g}"
+        table = Table(title=title, title_justify="left", padding=(0, 0, 0, 1))
+        for name, head in columns:
+            table.add_column(head, justify="left" if name == "scenario" else "right")
+        for row in found:
+            table.add_row(*(escape(_cell_of(row, name)) for name, _ in columns))
+        console.print(table)
+    console.print("delays and samples to promote in rows: median, and 90 % point of delays")
     console.print(f"rows: {escape(str(out / 'rows.jsonl'))}", soft_wrap=True)
 
 
@@ -314,5 +324,5 @@ def _cell_of(row: dict[str, Any], name: str) -> str:
     if isinstance(value, str):
         return value
     if f"{name}_high" in row:
-        return f"{value:.3g} ({row[f'{name}_low']:.2g} to {row[f'{name}_high']:.2g})"
+        return f"{value:.3g} ({row[f'{name}_low']:.2g}-{row[f'{name}_high']:.2g})"
     return _cell(value)

@@ -21,10 +21,14 @@ SECTIONS = {
     "guidance.error": "error",
     "guidance.samplers": "samplers",
     "guidance.peers": "peers",
+    "guidance.digits-study": "imagestudy",
+    "guidance.rollout": "rollout",
+    "guidance.audit": "audit",
     "rules.examples": "rules",
     "rules.models": "models",
     "rules.train": "training",
     "rules.evaluate": "models",
+    "studies.guided-rules": "guided_rules",
 }
 TITLE = "What guidance does, and which rules there are to learn"
 LEAD = (
@@ -36,6 +40,7 @@ RULES_LEAD = (
     "Matrices in the manner of Raven's: does a model draw new ones that obey a rule, and does it "
     "fill in what is missing? Every answer is judged by an exact checker."
 )
+AUDIT_TITLE = "Audit of a pipeline: how hard may it be guided?"
 
 
 def write_report(folder: str | os.PathLike[str], title: str | None = None) -> Path:
@@ -51,6 +56,8 @@ def write_report(folder: str | os.PathLike[str], title: str | None = None) -> Pa
     waiting = [run.path.name for run in every if not run.rows]
     rules = all(str(run.config.get("kind")).startswith("rules.") for run in found)
     usual, lead = (RULES_TITLE, RULES_LEAD) if rules else (TITLE, LEAD)
+    if all(run.config.get("kind") == "guidance.audit" for run in found):
+        usual, lead = AUDIT_TITLE, ""
     sections = page(found, waiting)
     return write(Path(folder) / "report.html", title or usual, lead, sections, found[0].env)
 
