@@ -141,6 +141,14 @@ def _samplers(run: Any, config: dict[str, Any]) -> None:
                 )
 
 
+def _image_study(run: Any, config: dict[str, Any]) -> None:
+    from assay.guidance import image_study
+
+    asked = image_study.StudyConfig.model_validate(config)
+    for _ in image_study.fill(run, asked):
+        pass
+
+
 def _peers(run: Any, config: dict[str, Any]) -> None:
     from assay.guidance import peers
 
@@ -174,6 +182,7 @@ def studies() -> tuple[Study, ...]:
             _config("samplers", d=[1, 8], w=[1.0, 3.0, 7.0], n=4000, steps=200, seed=0), 20,
         ),
         Study("peers", _peers, _config("peers", targets=both, d=[2, 16], w=3.0), 15),
+        Study("learned-digits", _image_study, _image_config(), 12),
         Study("rules", _rules, _rules_config(), 5),
         *_shipped(),
     )  # fmt: skip
@@ -186,6 +195,12 @@ def _shipped() -> tuple[Study, ...]:
     config = showcase.config()
     n = len(config["models"])
     return (Study("models", _models, config, 20 * n),) if n else ()
+
+
+def _image_config() -> dict[str, Any]:
+    from assay.guidance import image_study
+
+    return image_study.demo().model_dump(mode="json")
 
 
 def _rules_config() -> dict[str, Any]:

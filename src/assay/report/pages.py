@@ -21,6 +21,7 @@ SECTIONS = {
     "guidance.error": "error",
     "guidance.samplers": "samplers",
     "guidance.peers": "peers",
+    "guidance.control": "control",
     "guidance.digits-study": "imagestudy",
     "guidance.rollout": "rollout",
     "guidance.audit": "audit",
