@@ -266,6 +266,7 @@ def test_bad_rows_are_refused_before_any_is_taken(tmp_path, row, words):
     (lambda: Rollout([0], GUARDS, fallback=math.nan), "fallback"),
     (lambda: Rollout([0], ["a at most 0.1"] * 2), "comes twice"),
     (lambda: Guard("a"), "one of at_most and at_least"),
+    (lambda: Guard("a\x1b[31m", 0.1), "printable"),
     (lambda: Guard("a", 0.1, 0.2), "one of at_most"), (lambda: Guard("", 0.1), "name"),
     (lambda: Guard("w", at_most=0.1), 'cannot be named "w"'),
     (lambda: Guard("a", at_most=0), "strictly between"),
@@ -279,7 +280,11 @@ def test_plans_that_make_no_sense_are_refused(make, words):
     assert "\n" not in str(caught.value)
 
 
-names = st.text(min_size=1, max_size=20).map(str.strip).filter(lambda s: s and s != "w")
+names = (
+    st.text(min_size=1, max_size=20)
+    .map(str.strip)
+    .filter(lambda s: s and s != "w" and s.isprintable())
+)
 
 
 @settings(max_examples=50, deadline=None)

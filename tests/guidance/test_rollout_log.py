@@ -254,6 +254,29 @@ def test_thirty_kills_lose_nothing_acknowledged(tmp_path):
     kills(tmp_path, 30)
 
 
+def test_reader_does_not_write(tmp_path):
+    path = tmp_path / "log.jsonl"
+    Rollout([0, 1], GUARDS, log=path)
+    before, reader = path.read_bytes(), Rollout.read(path)
+    assert reader.w == 0
+    with pytest.raises(ValueError, match="opened for reading"):
+        reader.observe({"off": 0})
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("items", [
+    [("held", {})], [("opened", {})], [("opened", {"stages": 3})],
+    [("opened", "PLAN"), ("observed", {})], [("opened", "PLAN"), ("promoted", {})],
+    [("opened", "PLAN"), ("observed", {"columns": {"off": [0]}})],
+])  # fmt: skip
+def test_chained_entries_that_are_no_rollout_are_refused(tmp_path, items):
+    plan = Rollout([0, 1], GUARDS).plan.data()
+    log = Log(tmp_path / "log.jsonl")
+    log.append([(kind, plan if data == "PLAN" else data) for kind, data in items])
+    with pytest.raises(ValueError, match="does not"):
+        Rollout.read(log.path)
+
+
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.999])
 def test_decision_that_a_kill_kept_from_the_log_is_made_up_for(tmp_path, keep):
     path = tmp_path / "log.jsonl"

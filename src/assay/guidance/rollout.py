@@ -106,7 +106,7 @@ class Rollout:
     @classmethod
     def read(cls, log: str | os.PathLike[str]) -> Rollout:
         """Look at a log without writing to it or waiting for its lock."""
-        return cls._of(Log(log), write=False)
+        return cls._of(Log(log, writable=False), write=False)
 
     @classmethod
     def _of(cls, log: Log, write: bool) -> Rollout:
@@ -305,20 +305,33 @@ class Rollout:
 
     def _replay(self, found: Iterable[dict[str, Any]]) -> None:
         for entry in found:
-            self._standing.apply(entry["kind"], entry["data"])
+            try:
+                self._standing.apply(entry["kind"], entry["data"])
+            except (KeyError, TypeError, IndexError) as error:
+                raise ValueError(
+                    f"{_name(self._log)}: entry {entry['seq']} ({entry['kind']}) does not fit a "
+                    f"rollout: {error!r}"
+                ) from None
 
 
 def _opened(log: Memory, entry: Mapping[str, Any]) -> rollout_rule.Plan:
-    if entry["kind"] != "opened":
-        raise ValueError(f"{getattr(log, 'path', 'log')}: does not begin a rollout")
-    return rollout_rule.read_plan(entry["data"])
+    try:
+        if entry["kind"] == "opened":
+            return rollout_rule.read_plan(entry["data"])
+    except (KeyError, TypeError):
+        pass
+    raise ValueError(f"{_name(log)}: does not begin a rollout")
+
+
+def _name(log: Memory) -> str:
+    return str(getattr(log, "path", "log"))
 
 
 def _same_plan(log: Memory, wanted: rollout_rule.Plan, there: rollout_rule.Plan) -> None:
     differing = [k for k, v in there.data().items() if v != wanted.data()[k]]
     if differing:
         raise ValueError(
-            f"{getattr(log, 'path', 'log')}: holds a rollout of another plan "
+            f"{_name(log)}: holds a rollout of another plan "
             f"({', '.join(differing)} differ); choose another log, or resume with the same plan"
         )
 

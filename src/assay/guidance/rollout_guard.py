@@ -34,8 +34,11 @@ class Guard:
     metric: Callable[[Any], Any] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not 0 < len(self.name.strip()) <= _LONGEST:
-            raise ValueError(f"guard {self.name!r} needs a name of 1 to {_LONGEST} letters")
+        named = isinstance(self.name, str) and self.name.isprintable()
+        if not named or not 0 < len(self.name.strip()) <= _LONGEST:
+            raise ValueError(
+                f"guard {self.name!r} needs a name of 1 to {_LONGEST} printable letters"
+            )
         if self.name == "w":
             raise ValueError('a guard cannot be named "w", which rows use for the weight')
         if (self.at_most is None) == (self.at_least is None):

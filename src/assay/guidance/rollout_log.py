@@ -82,8 +82,9 @@ class Memory:
 class Log(Memory):
     """A log in a file. :meth:`read` and :meth:`append` go on from what was read so far."""
 
-    def __init__(self, path: str | os.PathLike[str]):
+    def __init__(self, path: str | os.PathLike[str], writable: bool = True):
         super().__init__()
+        self.writable = writable
         self.path = Path(path)
         self._size = 0  # bytes read so far: whole entries
 
@@ -95,6 +96,8 @@ class Log(Memory):
         """
         import filelock
 
+        if not self.writable:
+            raise ValueError(f"{self.path}: was opened for reading; use Rollout.open to go on")
         name = self.path.with_name(self.path.name + ".lock")
         with self._lock:
             try:
