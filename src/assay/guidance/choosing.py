@@ -134,6 +134,8 @@ def choose(
     """
     criterion = criteria.coerced(criterion)
     settings = settings or Settings()
+    if settings.simulation.solver == "exact":
+        raise ValueError("solver 'exact' draws no samples; take heun")
     kept = None if data is None else special.as_float64(data)
     box = None if isinstance(support, choosing_draw.Support) else support
     shape = pairs._shape(cond, box, kept)
@@ -227,7 +229,7 @@ def _ended(search: Search, ladder: _Ladder, following: int | None, cost: int) ->
 def _choice(search: Search, accepted: int | None, ladder: _Ladder, grid: int) -> Choice:
     criterion, notes = search.criterion, []
     if accepted is None:
-        held, _ = search.vouch(0, criterion.alpha * SPEND_ZERO)
+        held, _ = search.vouch(0, criterion.alpha * SPEND_ZERO, patient=True)
         accepted = 0 if held else None
     w = 0.0 if accepted is None else search.weight(accepted)
     last = search.rows[-1]

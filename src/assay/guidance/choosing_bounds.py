@@ -25,6 +25,7 @@ arXiv 2103.06476, theorem 2.2 and its one-sided form.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -35,15 +36,19 @@ from scipy.special import logsumexp
 from assay.core import anytime
 
 EARLY = 0.2  # share of alpha for stopping before the cap
-_HALVINGS = 40
+_SPLIT = np.linspace(0, 1, 65)
+_REACH = 27.0  # log odds
 
 
-def log_evidence(k: float, n: float, rate: float, below: bool = True) -> float:
-    """ln of the capital against p >= rate (below) or p <= rate; k events in n samples."""
-    theta = anytime.THETAS if below else -anytime.THETAS * (1 - rate) / rate
-    gain = np.log1p(theta * rate / (1 - rate))
-    capital: Any = logsumexp(anytime.LOG_PRIOR + k * np.log1p(-theta) + (n - k) * gain)
-    return float(capital)
+def log_evidence(k: float, n: float, rate: Any, below: bool = True) -> Any:
+    """ln of the capital against p >= rate (below) or p <= rate; k events in n samples.
+
+    rate: number or (m,), in (0, 1); the answer has its shape.
+    """
+    m = np.asarray(rate, dtype=np.float64)[..., None]
+    theta = anytime.THETAS if below else -anytime.THETAS * (1 - m) / m
+    gain = np.log1p(theta * m / (1 - m))
+    return logsumexp(anytime.LOG_PRIOR + k * np.log1p(-theta) + (n - k) * gain, axis=-1)
 
 
 def rate_upper(k: int, n: int, alpha: float, cap: int) -> float:
@@ -62,17 +67,21 @@ def rate_lower(k: int, n: int, alpha: float, cap: int) -> float:
     return max(found, float(stats.beta.ppf((1 - EARLY) * alpha, k, n - k + 1)) if k > 0 else 0)
 
 
+@functools.lru_cache(maxsize=4096)
 def _root(k: int, n: int, alpha: float, below: bool) -> float:
-    """The rate at which the evidence, monotone in it, reaches 1/alpha."""
-    settled, low, high = -math.log(alpha), -27.0, 27.0  # log odds
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        refuted = log_evidence(k, n, 1 / (1 + math.exp(-middle)), below) >= settled
-        low, high = (low, middle) if refuted == below else (middle, high)
+    """The rate at which the evidence, monotone in it, reaches 1/alpha; on the safe side."""
+    low, high = -_REACH, _REACH
+    for _ in range(4):
+        odds = low + (high - low) * _SPLIT
+        refuted = log_evidence(k, n, 1 / (1 + np.exp(-odds)), below) >= -math.log(alpha)
+        at = int(np.argmax(refuted == below))  # below: refuted from here up; above: up to here
+        if not (refuted == below).any():
+            return 1.0 if below else 0.0
+        low, high = odds[max(at - 1, 0)], odds[at]
     end = high if below else low
-    if abs(end) > 26:
+    if abs(end) > _REACH - 1:
         return 1.0 if below else 0.0
-    return 1 / (1 + math.exp(-end))
+    return float(1 / (1 + math.exp(-end)))
 
 
 def passing_count(cap: int, limit: float, alpha: float) -> int:

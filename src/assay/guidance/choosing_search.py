@@ -167,8 +167,11 @@ class Search:
 
     # ---- vouching ------------------------------------------------------------------------------
 
-    def vouch(self, place: int, alpha: float) -> tuple[bool, float]:
-        """(accepted, how much further in L it would just be held): one weight on its own noise."""
+    def vouch(self, place: int, alpha: float, patient: bool = False) -> tuple[bool, float]:
+        """(accepted, how much further in L it would just be held): one weight on its own noise.
+
+        patient: go on where there is no hope, until it is shown to be broken.
+        """
         n, drawn, plain, block = 0, None, None, 0
         level, found = Level(alpha, self.plan.cap), []
         while True:
@@ -180,7 +183,7 @@ class Search:
             n, block = n + more, block + 1
             found = judging.judge(self.criterion, drawn, plain, level)
             accepted = all(m.held for m in found)
-            lost = any(not m.held and (m.broken or m.hopeless) for m in found)
+            lost = any(m.broken or (m.hopeless and not m.held and not patient) for m in found)
             if accepted or lost or n >= self.plan.cap:
                 break
         self._row("test", place, found, drawn, alpha)

@@ -9,12 +9,23 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from assay.guidance import audit_cli, image_cli, rollout_cli
+from assay.guidance import (
+    audit_cli,
+    choosing_cli,
+    control_cli,
+    image_cli,
+    monitor_cli,
+    rollout_cli,
+)
 
 app = App(name="guidance", help="Laboratory 1: what guidance really does.")
 app.command(rollout_cli.app)
 app.command(image_cli.app)
 app.command(audit_cli.audit)
+app.command(choosing_cli.choose)
+app.command(choosing_cli.choose_study)
+app.command(control_cli.control)
+app.command(monitor_cli.monitor)
 
 _W = Parameter(allow_leading_hyphen=True, consume_multiple=False, negative=())
 _NUMBER = Parameter(allow_leading_hyphen=True)
