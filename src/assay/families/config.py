@@ -15,11 +15,13 @@ class SetTokenConfig(Config):
     orders: shares of the orders natural, column and any (see `assay.families.orders`), which say
     which masks can be completed. last_weight: how much more a token of a row's last panel counts
     in the loss than one of the others (whose conditional law stays the best answer either way).
+    set_weights: how much each of a panel's sets counts, one number a set; () for all alike.
     sweeps: how often a drawn sample's rows are drawn anew, each given the other two.
     """
 
     orders: tuple[float, float, float] = (0.5, 0.25, 0.25)
     last_weight: float = Field(default=1.0, gt=0)
+    set_weights: tuple[float, ...] = ()
     sweeps: int = Field(default=0, ge=0)
     label_drop: float = Field(default=0.1, ge=0, le=1)  # for a network that has labels
 
@@ -29,6 +31,13 @@ class SetTokenConfig(Config):
         if min(orders) < 0 or sum(orders) <= 0:
             raise ValueError(f"orders {orders} must be shares >= 0, one of them above 0")
         return orders
+
+    @field_validator("set_weights")
+    @classmethod
+    def _weights(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 < weight < float("inf") for weight in weights):
+            raise ValueError(f"set_weights {weights} must be positive numbers")
+        return weights
 
 
 class CompletionConfig(Config):

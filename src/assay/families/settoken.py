@@ -3,9 +3,9 @@
     p(x) = prod_j prod_u p(set u of panel order_j | panels before it, sets 0..u-1 of its own),
 
 one network for every order trained on (`orders`). The loss is the mean over a sample's 9 U tokens
-of -log p in nats, a row's last panel weighted by ``last_weight``. Sampling goes in the natural
-order; a completion takes the known panels in first and draws the rest. A draw at temperature 1 is
-exact: one uniform number inverts one conditional law.
+of -log p in nats, a row's last panel weighted by ``last_weight``, sets by ``set_weights``.
+Sampling goes in the natural order; a completion takes the known panels in first and draws the
+rest. A draw at temperature 1 is exact: one uniform number inverts one conditional law.
 
 The network is any object with ``config.widths``, ``log_prob(seq, places, label, rng)``,
 ``begin(n)``, ``skip(...)`` and ``step(...)`` as `assay.models.setnet.SetNet` has them.
@@ -33,6 +33,10 @@ class SetTokens(base.Family):
         self.network, self.config = network, config or SetTokenConfig()
         self.widths: tuple[int, ...] = network.config.widths
         self.shape = (_N, len(self.widths))
+        weights = self.config.set_weights or (1.0,) * len(self.widths)
+        if len(weights) != len(self.widths):
+            raise ValueError(f"set_weights {weights} must be {len(self.widths)} numbers")
+        self.set_weights = torch.tensor(weights) / sum(weights)
 
     def loss(self, batch: base.Batch, rng: Streams) -> torch.Tensor:
         """(n,) weighted mean over tokens of -log p, each sample in an order of its own."""
@@ -44,7 +48,7 @@ class SetTokens(base.Family):
         lp = self.network.log_prob(_taken(x, places), places, label, dropout)
         last = orders.last_of_row(places)
         weight = torch.where(last, self.config.last_weight, 1.0)
-        return -(weight[..., None] * lp).sum((1, 2)) / (weight.sum(1) * len(self.widths))
+        return -(weight * (lp @ self.set_weights.to(lp))).sum(1) / weight.sum(1)
 
     def _label(self, batch: base.Batch, rng: Streams) -> torch.Tensor | None:
         """The labels, some of them dropped to 0, for a network that has any."""

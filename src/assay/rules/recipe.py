@@ -43,7 +43,8 @@ class Data(Config):
     """Samples to train on. ``per_rule`` None: streamed, every sample new.
 
     fingerprint: of the data set (`datasets`) whose train part is learned, instead of the first
-    samples of the seed.
+    samples of the seed. first: how many streamed samples have been learned before, by the model
+    that this training starts from.
     """
 
     rules: tuple[int, ...] = genraven.trained(0)
@@ -51,6 +52,7 @@ class Data(Config):
     per_rule: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
     fingerprint: str | None = None
+    first: int = Field(default=0, ge=0)
 
     @field_validator("seed")
     @classmethod
@@ -94,6 +96,7 @@ class Recipe(Config):
     data: Data = Data()
     fit: FitConfig = FitConfig()
     seed: int = Field(default=0, ge=0)  # of the first weights
+    start: str | None = None  # SHA-256 of the weights that the training starts from instead
 
     @field_validator("binding")
     @classmethod
@@ -192,7 +195,7 @@ def batches(
 
     if data.n_samples is None:
         return lambda step: made(
-            *genraven.generate(size, data.rules, data.seed, first=step * size)
+            *genraven.generate(size, data.rules, data.seed, first=data.first + step * size)
         )
     if samples is None:
         blocks = list(data.samples(data.n_samples))

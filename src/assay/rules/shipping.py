@@ -188,8 +188,8 @@ def export(
     if not _NAME.fullmatch(name):
         raise ValueError(f"name {name!r} must be small letters, digits and dashes")
     model = train.load(run, averaged, "cpu")
-    fit = model.about["fit"]
-    if model.about["samples_seen"] < fit["n_steps"] * fit["batch"]:
+    fit, first = model.about["fit"], model.about["data"]["first"]
+    if model.about["samples_seen"] < first + fit["n_steps"] * fit["batch"]:
         raise ValueError(f"{Path(run)}: training has not ended; go on with it first")
     if (size := len(weights(model, torch.bfloat16))) > LIMIT:
         raise ValueError(f"{name} takes {size:,} bytes; a shipped model at most {LIMIT:,}")

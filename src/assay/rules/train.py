@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from assay import progress, runs
-from assay.rules import bindings, processes
+from assay.rules import bindings, processes, starting
 from assay.rules import recipe as recipes
 from assay.rules.generator import Generator
 from assay.rules.recipe import Recipe, build_family, load_config
@@ -36,14 +36,15 @@ def train(
     log_every: int = 50,
     on_step: OnStep | None = None,
     samples: tuple[np.ndarray, np.ndarray] | None = None,
+    start: Generator | None = None,
 ) -> Generator:
     """Train a recipe in the Run ``out``, or go on with it; returns the generator.
 
     every: steps between checkpoints; log_every: between rows; on_step: called in the first
     process with each `training.fit.Step`, after its checkpoint, for a row (with a key) or None;
-    samples: the recipe's fixed data,
-    where they are at hand. ValueError where the folder holds another Run, or loss or gradient is
-    not finite (the last good checkpoint stays).
+    samples: the recipe's fixed data, where they are at hand; start: the model from which a recipe
+    starts (`starting`). ValueError where the folder holds another Run, or loss or gradient is not
+    finite (the last good checkpoint stays).
     """
     from assay.training import checkpoint, fit
 
@@ -52,6 +53,8 @@ def train(
         state, path = fit.begin(family, recipe.fit), Path(out) / CHECKPOINT
         if path.exists():
             checkpoint.read(path, state)
+        else:
+            starting.begin(family, recipe, start)
         _agree(state.step)
         n, batches = recipe.fit.n_steps, recipes.batches(recipe, samples)
         steps = fit.fit(family, batches, recipe.fit, state)
@@ -62,13 +65,11 @@ def train(
         else:
             _watched(steps, _Log(run, log_every, n), state.step, on_step)
     about = {**recipe.model_dump(mode="json"), "averaged": False}
-    about["samples_seen"] = state.step * recipe.fit.batch
+    about["samples_seen"] = recipe.data.first + state.step * recipe.fit.batch
     return Generator(family.eval(), bindings.get(recipe.binding), about)
 
 
-def _watched(
-    steps: Iterator[Any], log: _Log, done: int, on_step: OnStep | None
-) -> None:
+def _watched(steps: Iterator[Any], log: _Log, done: int, on_step: OnStep | None) -> None:
     """Go through the steps with rows, a progress bar and what the caller wants to see."""
     config = log.run.config
     with progress.bar(f"{config['name']}-{config['preset']}", log.last) as advance:
@@ -247,5 +248,5 @@ def load(
     weights, step = checkpoint.weights(file, use_average)
     family.load_state_dict(weights)
     about = {**recipe.model_dump(mode="json"), "averaged": use_average}
-    about["samples_seen"] = step * recipe.fit.batch
+    about["samples_seen"] = recipe.data.first + step * recipe.fit.batch
     return Generator(family.eval().to(device(where)), bindings.get(recipe.binding), about)

@@ -29,6 +29,8 @@ class Flags:
     """Train for about so many minutes, > 0: 50 steps are timed once, then the steps are fixed."""
     extend: int | None = None
     """Steps in all for the finished Run in OUT, more than it has: its training goes on."""
+    start: str | None = None
+    """Model to start from: Run, file or shipped name; of the recipe's network and data."""
     conditional: Annotated[bool, _FLAG] = False
     """Conditional on the rule: 40 labels, dropped 10 % of the time."""
     compile: Annotated[bool, _FLAG] = False
@@ -92,15 +94,26 @@ def _train(name: str | None, out: Path, flags: Flags, tensorboard: bool) -> None
     there = None if there is None else load_config(there)
     data, samples = _data(flags.data)
     recipe = asked(name, flags, there, data, out)
+    model = None
+    if flags.start is not None:
+        recipe, model = _started(recipe, flags.start)
     if flags.minutes is not None and there is None:
         recipe = training.timed(recipe, flags.minutes)
     with _curves(out / "tensorboard", tensorboard and processes.rank() == 0) as on_step:
         made = training.train(
-            recipe, out, every=flags.save_every, on_step=on_step, samples=samples
+            recipe, out, every=flags.save_every, on_step=on_step, samples=samples, start=model
         )
     if processes.rank() == 0:
         n, seen = recipe.fit.n_steps, made.about["samples_seen"]
         print(f"{out}: {n:,} steps, {seen:,} samples; next: assay rules evaluate {out}")
+
+
+def _started(recipe: Recipe, source: str) -> tuple[Recipe, Any]:
+    """The recipe started from a model, and the model."""
+    from assay.rules import shipping, starting
+
+    model = shipping.load(source, averaged=False, device="cpu")
+    return starting.started(recipe, model), model
 
 
 def _check(flags: Flags) -> None:
