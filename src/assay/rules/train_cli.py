@@ -86,10 +86,10 @@ def _train(name: str | None, out: Path, flags: Flags, tensorboard: bool) -> None
     from assay.rules.recipe import load_config
 
     _check(flags)
-    if flags.extend is not None:
+    if (n_steps := flags.extend) is not None:
         if name is not None:
             raise ValueError(f"--extend goes on with the Run in {out}; leave {name!r} out")
-        processes.first(lambda: training.extend(out, flags.extend))
+        processes.first(lambda: training.extend(out, n_steps))
     there = processes.shared(lambda: training.saved(out))
     there = None if there is None else load_config(there)
     data, samples = _data(flags.data)
