@@ -3,6 +3,7 @@
 import io
 import json
 
+import numpy as np
 import pytest
 
 from assay import cli
@@ -79,6 +80,27 @@ def test_production_by_command(assay, tmp_path):
     assert code == 0
     assert "in production at w = 0" in out
     assert "enough [bold]" in log.read_text()
+
+
+def test_a_log_is_drawn_as_it_stands(assay, tmp_path):
+    log = started(assay, tmp_path / "log.jsonl")
+    rows = [{"off": 0, "quality": 0.9, "w": w} for w in (0, 0.5, 1, 1) for _ in range(200)]
+    assay("observe", log, lines(tmp_path / "a.jsonl", rows))
+    assert assay("draw", log, "--out", tmp_path / "run")[0] == 0
+    run = Run.read(tmp_path / "run")
+    (row,) = run.rows
+    assert [e["kind"] for e in row["events"]] == ["promoted"] * 3
+    assert (row["w"], row["state"]) == (1, "production")
+    assert row["head"] == json.loads(assay("status", log, "--json")[1])["head"]
+    off = run.array("guard0.trace-log")
+    ends = [e["row"] for e in row["events"]]
+    assert off[0].tolist() == list(range(1, ends[-1] + 1))
+    assert [off[5, end - 1] for end in ends] == [0.1] * 3  # the limit, and no mean beyond it
+    assert (off[5][np.isin(off[0], ends, invert=True)] > 0.1).any()
+    assay("observe", log, lines(tmp_path / "b.jsonl", [{"off": 0, "quality": 0.9}]))
+    code, _, err = assay("draw", log, "--out", tmp_path / "run")
+    assert code == 2
+    assert "another configuration (head differ" in err
 
 
 def test_names_with_markup_are_shown_as_written(assay, tmp_path):
@@ -175,12 +197,12 @@ def test_traces_hold_intervals_that_decide(simulated):
         if row["part"] != "trace":
             continue
         assert row["events"]
-        for guard in row["guards"]:
-            path = run.array(f"{guard['name']}.{row['key']}")
+        for i, guard in enumerate(row["guards"]):
+            path = run.array(f"guard{i}.{row['key']}")
             assert path.shape[0] == 6
             assert (path[4] <= path[5]).all()
             assert path[0, -1] == row["n"]
-            if row["events"][0]["action"] == "promote":
+            if row["events"][0]["kind"] == "promoted":
                 last = path[:, path[1] == 0][:, -1]
                 inside = last[5] <= 0.01 if guard["side"] == "at most" else last[4] >= 0.8
                 assert inside

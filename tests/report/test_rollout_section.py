@@ -66,7 +66,7 @@ def made(folder, found, arrays=None, kind="guidance.rollout"):
 
 
 def test_page_shows_rates_with_intervals_and_delays(tmp_path, light):
-    made(tmp_path, [*rows(promoted=0.041), trace()], {"off_support.trace-a": PATH})
+    made(tmp_path, [*rows(promoted=0.041), trace()], {"guard0.trace-a": PATH})
     page = pages.write_report(tmp_path).read_text(encoding="utf-8")
     for shown in ("4.1 %", "3.1 % to 5.1 %", "7,953", "15,906", "651", "321", "guidance_scale",
                   "2,000 healthy rows, then the fault for 4,000", "Row 50: off_support is good.",
@@ -86,7 +86,7 @@ def test_claim_follows_the_intervals(tmp_path):
 
 
 def test_figure_draws_each_stage_within_the_span(tmp_path):
-    run = made(tmp_path, [trace()], {"off_support.trace-a": PATH})
+    run = made(tmp_path, [trace()], {"guard0.trace-a": PATH})
     (drawn,) = section.sections(run)[0].blocks[0].items
     figure = json.loads(drawn.json)
     means = [t for t in figure["data"] if t["mode"] == "lines"]
@@ -104,7 +104,7 @@ def test_names_with_markup_stay_inert(tmp_path, light):
     bad = {**trace(), "guards": [{**trace()["guards"][0], "name": "a"}],
            "events": [{"row": 1, "reason": HOSTILE}], "scenario": HOSTILE}  # fmt: skip
     found = [{**r, "scenario": HOSTILE} for r in (stage("clean", 0.2), production("clean", 0.2))]
-    made(tmp_path, [*found, bad], {"a.trace-a": PATH})
+    made(tmp_path, [*found, bad], {"guard0.trace-a": PATH})
     page = pages.write_report(tmp_path).read_text(encoding="utf-8")
     assert "<script>alert" not in page
     assert "<img src=x" not in page

@@ -160,6 +160,23 @@ def verify(log: Path, /, *, head: str, json: Annotated[bool, _FLAG] = False) -> 
 
 
 @app.command
+def draw(log: Path, /, *, out: Path) -> None:
+    """Write a Run of the log as it stands, whose confidence sequences assay report draws.
+
+    Parameters
+    ----------
+    log
+        Log of the rollout; it is only read.
+    out
+        Folder of the Run (created).
+    """
+    from assay.guidance import rollout_trace
+
+    rollout_trace.draw(log, out)
+    print(f"rows: {out / 'rows.jsonl'}; assay report {out} draws them")
+
+
+@app.command
 def simulate(
     *,
     out: Path,

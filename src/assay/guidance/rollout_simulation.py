@@ -28,9 +28,10 @@ import numpy as np
 
 from assay import progress
 from assay.core.intervals import wilson
-from assay.guidance import rollout_rule
-from assay.guidance.rollout import Rollout
+from assay.guidance import rollout_rule, rollout_trace
+from assay.guidance.rollout_change import change
 from assay.guidance.rollout_rule import INSIDE, OUTSIDE, UNDECIDED, Plan
+from assay.guidance.rollout_state import TESTING, Standing
 from assay.runs import Run
 
 GUARDS = ("off_support at most 0.01", "quality at least 0.8")
@@ -38,7 +39,8 @@ SIZES = (1.0, 1.5, 3.0)  # times the limit
 HEALTHY, NEARER = 0.2, 0.5
 FAULTS = {"off_support": (True, False), "quality": (False, True), "both": (True, True)}
 _BETA = 8.0  # a + b of the scores
-_ROWS = 100  # rows drawn at a time
+_ROWS, _STEP = 100, 25  # rows drawn at a time, and in a trace
+_HEALTHY = (HEALTHY, HEALTHY)
 
 Row = dict[str, Any]
 Exposure = tuple[float, float]  # times the limit: off_support, quality
@@ -208,31 +210,24 @@ def production_row(study: Study, rng: np.random.Generator, fault: str, size: flo
 
 
 def trace(study: Study, index: int, fault: str, size: float) -> tuple[Row, dict[str, np.ndarray]]:
-    """One rollout step by step: events, and arrays of each guard (6, n_steps): rows so far,
-    stage, values of the guard, their mean, lower and upper end."""
+    """One rollout step by step, as :meth:`rollout_trace.Tracer.made`."""
     rng = np.random.default_rng([study.seed, index])
-    rollout = Rollout(study.stages, GUARDS, study.alpha, budget=study.budget)
-    names = [g.name for g in rollout.plan.guards]
-    paths: dict[str, list[list[float]]] = {name: [] for name in names}
-    events, total = [], 0
-    while rollout.state == "testing":
-        stage = rollout.standing().stage
-        at = exposure(fault, size) if stage >= study.faulty_from else exposure("clean", HEALTHY)
-        columns = draw(rng, at, (25,))
-        rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
-        decision = rollout.observe(rows)
-        total += decision.used
-        for g in decision.guards:
-            values = [total, stage, g["n"], g["mean"], g["lower"], g["upper"]]
-            paths[g["name"]].append(values)
-        if decision.action != "hold":
-            events.append({"row": total, "action": decision.action, "reason": decision.reason,
-                           "stage": stage, "w": study.stages[stage]})  # fmt: skip
-    row = {
-        **_head(study, "trace", fault, size, rollout.w), "n": total, "events": events,
-        "guards": [g.data() for g in rollout.plan.guards], "stages": list(study.stages),
-    }  # fmt: skip
-    return row, {name: np.array(path).T for name, path in paths.items()}
+    standing = Standing(study.plan)
+    tracer = rollout_trace.Tracer(standing)
+    names = [g.name for g in study.plan.guards]
+    while standing.phase == TESTING:
+        at = exposure(fault, size) if standing.stage >= study.faulty_from else _HEALTHY
+        drawn = [v.tolist() for v in draw(rng, at, (_STEP,))]
+        _, used = standing.look(dict(zip(names, drawn, strict=True)))
+        taken = {name: v[:used] for name, v in zip(names, drawn, strict=True)}
+        standing.apply("observed", {"columns": taken})
+        tracer.total += used
+        tracer.note()
+        for kind, data in change(standing):
+            tracer.event(kind, data["reason"])
+            standing.apply(kind, data)
+    row, arrays = tracer.made()
+    return {**_head(study, "trace", fault, size, standing.w), **row}, arrays
 
 
 def _head(study: Study, part: str, fault: str, size: float, w: float | None) -> Row:

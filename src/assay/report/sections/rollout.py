@@ -116,12 +116,15 @@ def gallery(run: Run, row: Row) -> Gallery | None:
     """The confidence sequences of one rollout, a figure for each guard, and what happened."""
     guards = row.get("guards")
     guards = [g for g in guards if isinstance(g, Mapping)] if isinstance(guards, list) else []
-    panels = [p for p in (panel(run, row, g) for g in guards) if p is not None]
+    named = [(f"guard{i}.{row.get('key')}", g) for i, g in enumerate(guards)]
+    panels = [p for p in (panel(row, g, rows.array(run, name)) for name, g in named) if p]
     if not panels:
         return None
     size, fault = rows.value(row, "size"), str(row.get("scenario"))
-    title = f"One rollout: {fault} at {text.number(size)} × its limit"
-    if fault == "clean":
+    title = f"One rollout: {fault}"
+    if size is not None and fault != "clean":
+        title += f" at {text.number(size)} × its limit"
+    elif fault == "clean":
         title = f"One rollout: all metrics at {text.number(size)} × their limits"
     return Gallery(panels, _story(row), LEGEND, TWO, title)
 
@@ -132,11 +135,16 @@ def _story(row: Row) -> str:
     return " ".join(f"Row {text.number(e.get('row'))}: {e.get('reason')}." for e in found)
 
 
-def panel(run: Run, row: Row, guard: Mapping[str, Any]) -> Figure | None:
+def panel(row: Row, guard: Mapping[str, Any], path: np.ndarray | None) -> Figure | None:
     """A guard's confidence sequence against rows so far, stage by stage."""
-    path = rows.array(run, f"{guard.get('name')}.{row.get('key')}")
     usual = {k: guard.get(k) for k in ("limit", "low", "high")}
-    if path is None or path.ndim != 2 or len(path) != 6 or rows.known([usual], *usual) == []:
+    if (
+        path is None
+        or path.ndim != 2
+        or len(path) != 6
+        or not path.size
+        or rows.known([usual], *usual) == []
+    ):
         return None
     span = _span(guard)
     traces: list[dict[str, Any]] = [fig.across(float(guard["limit"]), "", fig.INK)]
