@@ -119,31 +119,38 @@ def _numbers(name: str, text: str | None, kind: type) -> list[Any] | None:
 
 # ---- what is printed ----------------------------------------------------------------------------
 
-_COLUMNS = ("family", "w", "scale", "intended rule", "95 % interval", "diversity", "off support",
-            "novel", "nfe", "n")  # fmt: skip
+_COLUMNS = ("family", "w", "scale", "kept", "low", "high", "vendi", "off", "novel", "nfe",
+            "n")  # fmt: skip
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     """A line a family and w; the best w marked."""
+    from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*(escape(c) for c in _COLUMNS), title="intended rule in all three rows, by w")
+    title = "What guidance buys and costs, by w (scale: guidance_scale = 1 + w)"
+    table = Table(title=title, title_justify="left", padding=(0, 0, 0, 1), box=box.SIMPLE_HEAD)
+    for column in _COLUMNS:
+        table.add_column(column, justify="left" if column == "family" else "right")
     best = {row["family"]: row["w"] for row in rows if row["part"] == "best"}
     last = None
     for row in (r for r in rows if r["part"] == "pooled"):
         if last not in (None, row["family"]):
             table.add_section()
         last = row["family"]
-        mark = " *" if best.get(last) == row["w"] else ""
-        interval = f"{row['intended_low']:.3f} to {row['intended_high']:.3f}"
+        mark = "*" if best.get(last) == row["w"] else " "
+        names = ("intended", "intended_low", "intended_high", "vendi_kept",
+                 "off_support_denoised", "novel")  # fmt: skip
         table.add_row(
             escape(last), f"{row['w']:g}{mark}", f"{row['guidance_scale']:g}",
-            f"{row['intended']:.3f}", interval, _share(row.get("vendi_kept")),
-            _share(row.get("off_support_denoised")), _share(row.get("novel")),
-            str(row["nfe"]), f"{row['n']:,}",
+            *(_share(row.get(name)) for name in names), str(row["nfe"]), f"{row['n']:,}",
         )  # fmt: skip
-    table.caption = "* best w on the first seed; diversity: Vendi score over that at w = 0"
+    table.caption = (
+        "kept: the intended rule in all three rows, 95 % interval; * the best w on the first "
+        "seed. vendi: diversity over that at w = 0. off: samples with a pixel off the data's two "
+        "values. novel: samples with no row copied"
+    )
     return table
 
 
