@@ -48,11 +48,13 @@ def _rows(holds, literal):
                     "block_n": 8, "seeds": [0, 1], "w_rule": 1.0, "w_largest": 8.0,
                     "w_rules": [0.0, None], "w_best": 1.0, "as_good": [0.0, 1.0],
                     "holds": holds, "close": True, "largest_holds": literal,
+                    "paper_holds": False,
                 })  # fmt: skip
         rows.append({
             "key": f"verdict-{sampler}", "kind": "verdict", "sampler": sampler, "measure": "knn",
             "block_n": 8, "seeds": [0, 1], "n": 2, "holds": 0.5, "holds_low": 0.1,
-            "holds_high": 0.9, "close": 1.0, "largest_holds": 0.0, "n_as_good": 2.0,
+            "holds_high": 0.9, "close": 1.0, "largest_holds": 0.0, "paper_holds": 0.5,
+            "n_as_good": 2.0,
         })  # fmt: skip
     real = {"key": "real-d3", "kind": "real", "digit": 3, "nfe": 0, **_measures(0, n=16)}
     return [*rows, real]

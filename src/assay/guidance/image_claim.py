@@ -8,7 +8,7 @@ is worded. The seeds of a block are pooled; ``w_rule_strict`` goes by the estima
 
     w_best   the w of the best value, the seeds pooled; w_bests: of each seed by itself
     as_good  the w whose 95 % interval meets that of the best: no worse as far as was measured
-    holds    w_rule is one of these (largest_holds: w_largest is)
+    holds    w_rule is one of these (largest_holds: w_largest is; paper_holds: PAPER is)
     close    w_rule is w_best or its neighbour on the grid
 
 Many w may be as good as each other where little changes with w or few samples are drawn: then
@@ -25,6 +25,8 @@ import numpy as np
 
 from assay.core import intervals
 from assay.guidance import image_paths, image_quality
+
+PAPER = 3.0  # the w that the paper's rule chose on MNIST
 
 
 def rows(run: Any, config: Any, sampler: str, block: Any) -> list[dict[str, Any]]:
@@ -126,7 +128,7 @@ def _claims(
             "as_good": good, "n_as_good": len(good), "value_best": top[measure],
             "value_best_low": top[f"{measure}_low"], "value_best_high": top[f"{measure}_high"],
             "value_rule": at_rule, "holds": rule in good, "close": near,
-            "largest_holds": literal in good,
+            "largest_holds": literal in good, "paper_holds": PAPER in good,
         })  # fmt: skip
     return claims
 
@@ -142,7 +144,7 @@ def _verdicts(claims: list[dict[str, Any]], sampler: str, block: Any) -> list[di
             "block_n": block.n, "n": len(own), "seed": None, "seeds": block.seeds,
             "n_as_good": float(np.mean([r["n_as_good"] for r in own])),
         }  # fmt: skip
-        for name in ("holds", "close", "largest_holds"):
+        for name in ("holds", "close", "largest_holds", "paper_holds"):
             k = sum(r[name] for r in own)
             low, high = intervals.wilson(k, len(own))
             row |= {name: k / len(own), f"{name}_low": low, f"{name}_high": high}
