@@ -160,6 +160,18 @@ def _peers(run: Any, config: dict[str, Any]) -> None:
             )
 
 
+def _choosing(run: Any, config: dict[str, Any]) -> None:
+    from assay.guidance import choosing_study
+
+    choosing_study.fill(run, config)
+
+
+def _choosing_config() -> dict[str, Any]:
+    from assay.guidance import choosing_study
+
+    return choosing_study.demo_config()
+
+
 def _sweep_config(target: str, **more: Any) -> dict[str, Any]:
     from assay.guidance import config
 
@@ -182,6 +194,7 @@ def studies() -> tuple[Study, ...]:
             _config("samplers", d=[1, 8], w=[1.0, 3.0, 7.0], n=4000, steps=200, seed=0), 20,
         ),
         Study("peers", _peers, _config("peers", targets=both, d=[2, 16], w=3.0), 15),
+        Study("choosing", _choosing, _choosing_config(), 8),
         Study("learned-digits", _image_study, _image_config(), 12),
         Study("rules", _rules, _rules_config(), 5),
         *_shipped(),

@@ -93,6 +93,12 @@ def jobs(study: StudyConfig) -> Iterator[Job]:
     yield Job("all/criterion/summary", functools.partial(_summaries, study), 2.0)
 
 
+def demo_config() -> Row:
+    """A small study: three cases, a few seeds."""
+    cases = ("gaussians", "gaussians-bias", "uniforms")
+    return StudyConfig(cases=cases, seeds=8, steps=48).model_dump(mode="json")
+
+
 def fill(run: Run, values: Row) -> None:
     """All rows of a study, made where the Run lacks them."""
     for job in jobs(StudyConfig.model_validate(values)):

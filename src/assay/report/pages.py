@@ -21,6 +21,7 @@ SECTIONS = {
     "guidance.error": "error",
     "guidance.samplers": "samplers",
     "guidance.peers": "peers",
+    "guidance.choosing": "choosing",
     "guidance.control": "control",
     "guidance.digits-study": "imagestudy",
     "guidance.rollout": "rollout",
