@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
+
+from assay import runs
 
 OVERSAMPLE = 3
 BAND = 256  # pixels of a band's height before oversampling
@@ -151,6 +155,25 @@ class Text:
 Item = Box | Disc | Polygon | Text
 
 
+def ending(path: str | os.PathLike[str]) -> Path:
+    """The path of a picture. ValueError unless it ends in .png or .svg."""
+    file = Path(path)
+    if file.suffix.lower() not in (".png", ".svg"):
+        given = file.suffix or "nothing"
+        raise ValueError(f"{file}: a picture ends in .png or .svg, not {given!r}")
+    return file
+
+
+def write(path: Path, data: bytes) -> Path:
+    """Write a file aside and rename it, its folder made. ValueError where it cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        runs.write_aside(path, data)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({error.strerror or error})") from None
+    return path
+
+
 def _pixel(x: float, y: float, k: float, top: int) -> tuple[int, int]:
     """Whole pixels, so that an item's form does not depend on the band it is drawn in."""
     return round(x * k), round(y * k) - top
@@ -209,6 +232,15 @@ class Canvas:
         out = io.BytesIO()
         whole.save(out, "PNG")
         return out.getvalue()
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the picture to a .png or .svg file, aside and then renamed.
+
+        ValueError for another ending, or where the file cannot be written.
+        """
+        file = ending(path)
+        png = file.suffix.lower() == ".png"
+        return write(file, self.png() if png else self.svg().encode())
 
     def _bands(self, scale: float, size: tuple[int, int]) -> Iterator[tuple[int, Any]]:
         from PIL import Image, ImageDraw

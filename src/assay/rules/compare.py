@@ -195,14 +195,8 @@ def save(path: str | os.PathLike[str], results: Sequence[Result]) -> Path:
     ending = file.suffix.lower()
     if ending not in ENDINGS:
         raise ValueError(f"{file}: a comparison ends in {', '.join(ENDINGS)}")
-    if ending == ".html":
-        data = html(results).encode()
-    else:
-        canvas = scene(results)
-        data = canvas.png() if ending == ".png" else canvas.svg().encode()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        runs.write_aside(file, data)
-    except OSError as error:
-        raise ValueError(f"{file}: cannot be written ({error.strerror or error})") from None
-    return file
+    if ending != ".html":
+        return scene(results).save(file)
+    from assay.rules.canvas import write
+
+    return write(file, html(results).encode())

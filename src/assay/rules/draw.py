@@ -17,9 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from assay import runs
 from assay.rules import codecs, genraven
-from assay.rules.canvas import Box, Canvas, Disc, Item, Polygon, Style, Text
+from assay.rules.canvas import Box, Canvas, Disc, Item, Polygon, Style, Text, ending
 
 PANEL, GAP, MARGIN, GUTTER, CAPTION, TITLE = 96.0, 7.0, 26.0, 30.0, 66.0, 40.0
 MATRIX = 3 * PANEL + 2 * GAP
@@ -174,15 +173,5 @@ def save(
 
     ValueError for another ending, where the file cannot be written, or as `scene` does.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in (".png", ".svg"):
-        raise ValueError(f"{path}: a picture ends in .png or .svg, not {suffix or 'nothing'!r}")
-    canvas = scene(x, columns, title)
-    data = canvas.png() if suffix == ".png" else canvas.svg().encode()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        runs.write_aside(path, data)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be written ({error.strerror or error})") from None
-    return path
+    ending(path)  # before the picture is made
+    return scene(x, columns, title).save(path)

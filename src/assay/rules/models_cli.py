@@ -281,12 +281,14 @@ def _with_bar(
 
 def _check_files(out: Path | None, png: Path | None) -> None:
     """ValueError where nothing is to be written, or a name ends otherwise than it must."""
+    from assay.rules import canvas
+
     if out is None and png is None:
         raise ValueError("nothing to write: give --out FILE.npy, --png FILE.png or both")
     if out is not None and out.suffix != ".npy":
         raise ValueError(f"--out {out}: arrays end in .npy")
-    if png is not None and png.suffix.lower() not in (".png", ".svg"):
-        raise ValueError(f"--png {png}: a picture ends in .png or .svg")
+    if png is not None:
+        canvas.ending(png)
 
 
 def _written(x: np.ndarray, out: Path | None, png: Path | None, title: str) -> None:

@@ -130,7 +130,7 @@ def test_command_says_a_paragraph_and_draws(study, tmp_path, capsys):
         (["--have", "200", "--per-kwh", "1"], "needs --watts"),
         (["--have", "-3"], "have must be a positive number"),
         (["--have", "200", "--metric", "fid"], "metric 'fid' is unknown"),
-        (["--have", "200", "--picture", "x.gif"], "ends in .svg or .png"),
+        (["--have", "200", "--picture", "x.gif"], "ends in .png or .svg"),
     ],
 )
 def test_command_refuses_in_one_line(study, capsys, flags, said):

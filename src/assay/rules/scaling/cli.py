@@ -160,11 +160,13 @@ def forecast(
         The answer as a JSON object on standard output.
     """
     from assay import runs
-    from assay.rules import tables
+    from assay.rules import canvas, tables
     from assay.rules.scaling import forecast as forecasts
 
     asked = flags or Asked()
     _check_asked(asked)
+    if picture is not None:
+        canvas.ending(picture)
     rows = [row for path in studies for row in _done(path)]
     found = forecasts.families(rows, asked.metric)
     rates = forecasts.Rates(asked.watts, asked.per_hour, asked.per_kwh)
@@ -174,7 +176,7 @@ def forecast(
     if picture is not None:
         from assay.rules.scaling import forecast_picture
 
-        forecast_picture.save(picture, answer)
+        forecast_picture.scene(answer).save(picture)
     if json:
         sys.stdout.write(runs.dumps(answer.row()) + "\n")
         return

@@ -7,19 +7,15 @@ of the curves' draws; a black line stands at what there is now, grey ones where 
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from assay import runs
 from assay.rules.scaling.forecast import Family, Forecast
 
 if TYPE_CHECKING:
     from assay.rules.canvas import Canvas, Item
 
-ENDINGS = (".svg", ".png")
 _LINES = ("#1d5fbf", "#c2410c", "#15803d", "#7e22ce", "#b45309", "#0e7490", "#be185d", "#4d7c0f")
 _BANDS = ("#d6e3f7", "#fbdfd0", "#d3eddc", "#ead9f8", "#f7e6c8", "#d2ecf1", "#f8d9e6", "#e2eccd")
 _INK, _MUTED, _GRID = "#1c2026", "#6b7280", "#e5e7eb"
@@ -117,18 +113,3 @@ def _marks(found: Forecast, axes: _Axes) -> list[Item]:
         items.append(Polygon(line, Style(None, colour, 1.4), closed=False))
         items.append(Text(x + 4, axes.y(1) - 4 - 12 * (i % 2), words, 11, colour))
     return items
-
-
-def save(path: str | os.PathLike[str], found: Forecast) -> Path:
-    """Write the picture, .svg or .png. ValueError where it cannot be."""
-    file = Path(path)
-    if file.suffix.lower() not in ENDINGS:
-        raise ValueError(f"{file}: a forecast's picture ends in {' or '.join(ENDINGS)}")
-    canvas = scene(found)
-    data = canvas.png() if file.suffix.lower() == ".png" else canvas.svg().encode()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        runs.write_aside(file, data)
-    except OSError as error:
-        raise ValueError(f"{file}: cannot be written ({error.strerror or error})") from None
-    return file
