@@ -58,8 +58,8 @@ class MonitorConfig(BaseModel):
     paths: int = Field(default=256, ge=8)
     substeps: int = Field(default=3, ge=1)
     neighbours: float = Field(default=3.0, ge=1)
-    on_data: float = Field(default=0.9, ge=0, le=1)
-    spread: float = Field(default=3.0, gt=1)
+    on_data: float = Field(default=0.5, ge=0, le=1)
+    spread: float = Field(default=2.0, gt=1)
     level: float = Field(default=0.95, gt=0, lt=1)
     seed: int = Field(default=0, ge=0)
 
@@ -105,7 +105,7 @@ def score_error(
         seen = visit(guided, prepared)
     elif states is not None:
         seen = States(_given(states, prepared))
-    return measure(denoiser, prepared, seen, ensemble)
+    return measure(denoiser, prepared, [seen], ensemble)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,26 +163,29 @@ def _levels(sigmas: Sequence[float]) -> tuple[float, ...]:
 
 
 def measure(
-    denoiser: Any, prepared: Prepared, states: States, ensemble: Sequence[Any] = ()
-) -> Report:
-    """The report on one denoiser, with everything else prepared."""
+    denoiser: Any, prepared: Prepared, states: Sequence[States], ensemble: Sequence[Any] = ()
+) -> list[Report]:
+    """One report for each set of visited states; held-out data are asked once for all."""
     every = [answers(d, prepared.shape) for d in (denoiser, *ensemble)]
     config, refs = prepared.config, prepared.references
-    found = []
+    found: list[list[report.Found]] = [[] for _ in states]
     for level in track(prepared.levels(), "score error", len(prepared.sigmas)):
         said = [d(level.held_out.x, level.sigma) for d in every]
         held = levels.held_out_error(level, refs.data, said[0])
         apart = report.disagreement(said, level.sigma)
-        visited = None
-        x = states.at.get(level.sigma)
-        if x is not None:
-            around = levels.surround(level, refs, x)
-            there = [d(x, level.sigma) for d in every]
-            excess = levels.model_excess(level, refs, said[0], float(held.mean()))
-            value = levels.visited_error(level, around, there[0], config.neighbours, excess)
-            visited = report.Seen(value, around, report.disagreement(there, level.sigma))
-        found.append(report.Found(level, held, apart, visited))
-    return report.build(found, config, states.w, states.nfe, len(every))
+        excess = levels.model_excess(level, refs, said[0], float(held.mean()))
+        for one, into in zip(states, found, strict=True):
+            seen, x = None, one.at.get(level.sigma)
+            if x is not None:
+                around = levels.surround(level, refs, x)
+                there = [d(x, level.sigma) for d in every]
+                value = levels.visited_error(level, around, there[0], config.neighbours, excess)
+                seen = report.Seen(value, around, report.disagreement(there, level.sigma))
+            into.append(report.Found(level, held, apart, seen))
+    return [
+        report.build(f, config, one.w, one.nfe, len(every))
+        for f, one in zip(found, states, strict=True)
+    ]
 
 
 def answers(denoiser: Any, shape: tuple[int, ...]) -> levels.Answer:
