@@ -193,9 +193,9 @@ class Rollout:
 
         A row gives values for guards by name, all within their ranges; a guard may be missing or
         None. Rows after the one that decides were made at the old w and do not count. w: the
-        weight that the rows were made at [default: the one this object showed last]; rows of any
-        other w than the one to serve now are noted and ignored. When it returns, rows and
-        decision are on disk.
+        weight that the rows were made at [default: the one this object showed last; say it where
+        threads share the object]; rows of any other w than the one to serve now are noted and
+        ignored. When it returns, rows and decision are on disk.
 
         ValueError, and nothing taken, for unknown guards, values that are no numbers or outside
         the guard's range.
@@ -250,13 +250,13 @@ class Rollout:
     def _take(self, columns: Columns, n: int, made_at: float) -> Decision:
         now = self._standing
         if now.over or made_at != now.w:
-            why = (
+            said = (
                 f"the rollout is over: {now.reason}"
                 if now.over
                 else f"these rows were made at w = {made_at:g}; now w = {now.w:g} is to be served"
             )
-            self._log.append([("ignored", {"n": n, "made_at": made_at, "reason": why})])
-            return self._decision("over" if now.over else "ignore", why, 0)
+            self._log.append([("ignored", {"n": n, "made_at": made_at, "reason": said})])
+            return self._decision("over" if now.over else "ignore", said, 0)
         used, decision = 0, None
         for start in range(0, n, _MOST_ROWS):
             part = {k: v[start : start + _MOST_ROWS] for k, v in columns.items()}

@@ -138,7 +138,7 @@ class Log(Memory):
 
     def append(self, items: Sequence[tuple[str, dict[str, Any]]]) -> list[Entry]:
         """Append entries in one write, on disk before this returns; under :meth:`locked`, after
-        :meth:`read`. ValueError where the file cannot be written; nothing counts then."""
+        :meth:`read`. ValueError where the file cannot be written."""
         made, prev = [], self.head
         for i, (kind, data) in enumerate(items):
             made.append(chained(prev, self.n + i, kind, data))
