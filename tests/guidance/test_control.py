@@ -94,6 +94,20 @@ def test_images_are_pushed_by_their_whole_norm():
     np.testing.assert_allclose(shaped.reshape(4, 12), flat, rtol=1e-13)
 
 
+@pytest.mark.parametrize("size", [1e-4, 20.0])
+def test_half_precision_neither_overflows_nor_loses_small_differences(size):
+    torch = pytest.importorskip("torch")
+    generator = torch.Generator().manual_seed(0)
+    x, cond, step = (torch.randn(2, 4, 32, 32, generator=generator) for _ in range(3))
+    half = [a.to(torch.float16) for a in (x, 0 * cond, size * step)]
+    law = thrifty(4.0, threshold=size, limit=1e4)
+    ours, _ = law(half[0], 1.0, half[1], half[2])  # sums of squares: 4e-5 and 1.6e6
+    exact = [a.double() for a in half]
+    whole, _ = law(exact[0], 1.0, exact[1], exact[2])
+    assert ours.dtype == torch.float16
+    np.testing.assert_allclose(ours.numpy(), whole.numpy(), rtol=5e-3, atol=1e-3 * size)
+
+
 def test_equal_denoisers_are_left_alone():
     x, cond, _ = draws(1)
     with np.errstate(all="raise"):

@@ -32,7 +32,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from assay.core.special import Array, as_float64, namespace
-from assay.guidance.law import Law, dot, over, require
+from assay.guidance.law import Law, dot, over, quantile, require
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,19 @@ class Thrifty(Law):
     ) -> tuple[Array, Any]:
         xp = namespace(x)
         diff = d_cond - d_uncond
-        size = dot(diff, diff) ** 0.5
+        size = _norm(diff)
         unit = sigma * sigma / self.scale + 0 * size
         push = xp.clip(self.w * size - self.threshold * unit, 0.0, None)
         if math.isfinite(self.limit):
             push = xp.minimum(push, self.limit * unit)
         return d_cond + over(push, size) * diff, memory
+
+
+def _norm(x: Array) -> Array:
+    """Norm of each sample; half precision neither overflows nor loses what is small."""
+    top = quantile(namespace(x).abs(x), 1.0)
+    part = over(x, top)
+    return top * dot(part, part) ** 0.5
 
 
 def data_scale(data: Any) -> float:

@@ -33,11 +33,11 @@ class Flags:
     laws: Annotated[list[str] | None, _MANY] = None
     """Guidance laws; constant and thrifty must be among them [default: all]."""
     seeds: Annotated[list[str] | None, _MANY] = None
-    """Seeds of the noise and of the planted field, two or more [default: 0,1,2,3]."""
+    """Seeds of the noise and of the planted field, two or more [default: 0,1,2]."""
     criterion: str | None = None
     """What `choose` finds the constant law's w by, such as "off_support < 3%"."""
     n: int | None = None
-    """Samples a seed, a power of two [default: 1024]."""
+    """Samples a seed, a power of two [default: 512]."""
     steps: int | None = None
     """Heun steps [default: 32]."""
 

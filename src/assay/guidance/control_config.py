@@ -36,10 +36,10 @@ class ControlConfig(config._Config):
     peers_error: PlantedError = _FIELD
     criterion: str = "off_support < 3%; diversity >= 60%; confidence 95%"
     laws: tuple[str, ...] = laws.NAMES
-    n: int = Field(default=1024, ge=64, le=1 << 20)
+    n: int = Field(default=512, ge=64, le=1 << 20)
     steps: int = Field(default=32, ge=4, le=10_000)
-    seeds: tuple[int, ...] = (0, 1, 2, 3)
-    front: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    front: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.5, 2.5)
     tolerance: float = Field(default=0.02, gt=0, lt=0.5)
     cap: int = Field(default=1024, ge=128, le=10_000_000)
 

@@ -34,11 +34,11 @@ from assay.runs import Run
 GRIDS: dict[str, tuple[dict[str, float], ...]] = {
     OURS: tuple(
         {"threshold": k, "limit": limit}
-        for k, limit in itertools.product((1.0, 2.0, 4.0), (1.0, 2.0, 4.0, 8.0))
+        for k, limit in itertools.product((1.0, 2.0, 4.0), (2.0, 4.0, 8.0))
     ),
     PEER: tuple(
         {"low": low, "high": high}
-        for low, high in ((0.05, 0.5), (0.1, 1.0), (0.2, 0.7), (0.2, 2.0), (0.3, 3.0))
+        for low, high in ((0.05, 0.5), (0.1, 1.0), (0.2, 0.7), (0.3, 3.0))
     ),
 }
 _SLACK = 0.002  # share of samples within which a law is no worse off the support
