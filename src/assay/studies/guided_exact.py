@@ -104,7 +104,8 @@ def family(sampler: SamplerConfig, n_rows: int) -> Exact:
     return Exact(Tables(TableConfig(n_rows=n_rows)), EdmConfig(sampler=sampler))
 
 
-def samples(config: TableConfig) -> Iterator[np.ndarray]:
+def samples(n_rows: int) -> Iterator[np.ndarray]:
     """The samples that the tables' rows come from, panels of one rule at a time."""
+    config = TableConfig(n_rows=n_rows)
     for rule in config.rules:
         yield genraven.generate(config.n_rows // 3, [rule], config.seed)[0]

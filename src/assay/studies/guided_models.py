@@ -6,8 +6,9 @@ So no panels are told (continuous families), and cells or panels come in the one
 sampling uses (discrete families). Guidance acts on denoisers, (1 + w) D_cond - w D_uncond, or on
 the log probabilities of a token in the same way (`assay.core.guidance`).
 
-``exact`` is the reference without any score error (`assay.studies.guided_exact`). A model that is
-shipped is one of these, trained by the same recipe, as a file beside this module.
+``exact`` is the reference without any score error (`assay.studies.guided_exact`), ``twin`` a
+network trained on that very law, whose score error is known (`assay.studies.guided_twin`). A
+model that is shipped is one of these, trained by the same recipe, as a file beside this module.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from assay.rules import bindings, memorisation
 from assay.rules.generator import BATCH
 from assay.rules.recipe import Recipe, load_config
 
-EXACT = "exact"
+EXACT, TWIN = "exact", "twin"
+ON_TABLES = (EXACT, TWIN)  # whose data law is the exact one, its support rows of a table
 FOLDER = Path(__file__).parent / "shipped"
 LEVELS = ("sample", "row", "panel")
 
@@ -49,6 +51,7 @@ _PLAIN = {"completion": {"kind": "replacement"}}
 _NATURAL = {"orders": (1.0, 0.0, 0.0)}
 FAMILIES: dict[str, Setup] = {
     EXACT: Setup("continuous", share=0.5),
+    TWIN: Setup("continuous", _UNTOLD, _PLAIN, 1000, share=0.5),
     "edm": Setup("continuous", {**_UNTOLD, "width": 24}, _PLAIN, 500, share=0.5),
     "dit": Setup("continuous", _UNTOLD, _PLAIN, 1100),
     "sit": Setup("continuous", _UNTOLD, _PLAIN, 1000),
@@ -57,17 +60,18 @@ FAMILIES: dict[str, Setup] = {
     "settoken": Setup("autoregressive", options=_NATURAL, n_steps=1000),
     "masked": Setup("masked", options={"masks": (0.0, 1.0, 0.0), "at_once": 3}, share=0.25),
 }
-LEARNED = tuple(name for name in FAMILIES if name != EXACT)
+LEARNED = tuple(name for name in FAMILIES if name not in ON_TABLES)
 
 
 def recipe(name: str, n_steps: int | None = None, seed: int = 0) -> Recipe:
     """The recipe of a learned family of the study; ValueError for another name."""
     from assay.rules import recipes
 
-    if name not in LEARNED:
+    if name not in (*LEARNED, TWIN):
         raise ValueError(f"family {name!r} is not learned here; choose from {', '.join(LEARNED)}")
     setup = FAMILIES[name]
-    values = recipes.get(f"{name}-tiny", conditional=True).model_dump(mode="json")
+    network = "sit" if name == TWIN else name
+    values = recipes.get(f"{network}-tiny", conditional=True).model_dump(mode="json")
     values["network"] |= setup.network
     values["options"] |= setup.options
     values["fit"]["n_steps"] = n_steps or setup.n_steps or values["fit"]["n_steps"]
@@ -134,11 +138,10 @@ class Model:
         return self._index
 
     def _learned(self) -> Any:
-        if self.name == EXACT:
+        if self.name in ON_TABLES:
             from assay.studies import guided_exact
 
-            tables = guided_exact.samples(self.family.network.config)
-            return (x for x in tables)
+            return guided_exact.samples(int(self.about["n_rows"]))
         data = load_config({k: v for k, v in self.about.items() if k in Recipe.model_fields}).data
         return (x for x, _ in data.samples(int(self.about["samples_seen"])))
 

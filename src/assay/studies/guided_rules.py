@@ -11,6 +11,7 @@ costs is measured on the other seeds, so that no sample both chooses and reports
     draws   family, w, rule, seed: the measures
     pooled  family, w: the same over rules and seeds, diversity over that at w = 0 and of the data
     best    family: the best w, the change of intended consistency, what is left of diversity
+    error   w, where: the twin's score error under the data and on guided states (`guided_error`)
 
 Held-out loss is the family's own (nats a token, or its weighted squared error), on fresh samples;
 told less untold says how much the label means to the model.
@@ -32,7 +33,7 @@ from assay.runs import Run
 from assay.studies import guided_measures as measures
 from assay.studies import guided_models as models
 from assay.studies.guided_config import GuidedRules, build
-from assay.studies.guided_models import EXACT, FAMILIES, Model
+from assay.studies.guided_models import EXACT, FAMILIES, ON_TABLES, TWIN, Model
 
 _HELD_OUT = 2000  # fresh samples for losses and for natural overlap
 _SHOWN = 4  # samples of a rule in the pictures
@@ -42,8 +43,13 @@ Rows = list[dict[str, Any]]
 def train(config: GuidedRules, folder: Path) -> None:
     """Train the families that are neither exact nor shipped, in folder/models; resumable."""
     for name in config.families:
-        if name != EXACT and name not in config.shipped:
-            models.train(name, folder / "models" / name, config.n_steps)
+        where = folder / "models" / name
+        if name == TWIN:
+            from assay.studies import guided_twin
+
+            guided_twin.train(where, config.n_rows, config.n_steps)
+        elif name != EXACT and name not in config.shipped:
+            models.train(name, where, config.n_steps)
 
 
 def work(config: GuidedRules, run: Run) -> int:
@@ -98,11 +104,18 @@ class _Study:
                         f"{name}-w{w:g}-s{seed}", lambda w=w, s=seed: self._draws(model, w, s)
                     )
         self.run.fill(f"{name}-pooled", lambda: (self._pooled(name), {}))
+        if name == TWIN:
+            for w in self.config.w:
+                self.run.fill(f"{TWIN}-error-w{w:g}", lambda w=w: (self._errors(w), {}))
 
     def _model(self, name: str) -> Model:
         config = self.config
         if name == EXACT:
             return models.exact(config.sampler, config.n_rows)
+        if name == TWIN:
+            from assay.studies import guided_twin
+
+            return guided_twin.load(self.run.path / "models" / TWIN, config.sampler)
         if name in config.shipped:
             return models.shipped(name, config.sampler)
         return models.trained(name, self.run.path / "models" / name, config.sampler)
@@ -119,7 +132,17 @@ class _Study:
         }  # fmt: skip
         for level in models.LEVELS:
             row |= measures.flat(f"natural_{level}", overlap[level])
-        return row if model.name == EXACT else row | _losses(model, x, y)
+        return row if model.name in ON_TABLES else row | _losses(model, x, y)
+
+    def _errors(self, w: float) -> Rows:
+        """The twin's score error at a w, under the data and where it goes."""
+        from assay.studies import guided_error
+
+        config = self.config
+        beside = models.exact(config.sampler, config.n_rows)
+        twin = self._model(TWIN)
+        made = guided_error.Errors(twin, beside, config.sampler, config.n, config.seeds[0])
+        return list(made.rows(w))
 
     def _draws(self, model: Model, w: float, seed: int) -> tuple[Rows, dict[str, Any]]:
         rows, shown = [], []

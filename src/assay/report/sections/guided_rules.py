@@ -40,6 +40,8 @@ TERMS = (
      "leave it: they go wrong in which cells they fill."),
     ("exact", "A law that draws each row from a fixed set of rows of its rule, whose conditional "
      "and unconditional denoisers are known in closed form: guidance without any score error."),
+    ("twin", "A network trained on that law: the difference of its denoisers from the exact ones "
+     "is its score error."),
     ("novel", "No row of the sample equals a row of the training samples; beside it the natural "
      "overlap, how often rows of fresh data do."),
 )  # fmt: skip
@@ -50,7 +52,8 @@ def sections(run: Run) -> list[Section]:
     found = families(run)
     if not found:
         return []
-    blocks: list[Block] = [*measures(found), *front(found), *best(run), *pictures(run, found)]
+    blocks: list[Block] = [*measures(found), *front(found), *best(run), *errors(run)]
+    blocks += pictures(run, found)
     blocks += [*models(run), *table(found), Terms("The words of this section, explained", TERMS)]
     lead = (
         "Small models of genraven-mini (eight rules on which of 81 cells are occupied) are told a "
@@ -148,6 +151,31 @@ def best(run: Run) -> list[Block]:
 def _change(row: Row) -> Cell:
     low, high = (guided_said.points(rows.value(row, f"change_{e}")) for e in ("low", "high"))
     return Cell(guided_said.points(rows.value(row, "change")), detail=f"{low} to {high}")
+
+
+def errors(run: Run) -> list[Block]:
+    """The score error of the twin by w: under the data, and on guided states."""
+    found = rows.known(part(run, "error"), "w", "size_cond", "size_guided")
+    held = {
+        str(where): rows.by_w(group) for (where,), group in rows.groups(found, "where").items()
+    }
+    named = {guided_said.WHERE[w]: held[w] for w in guided_said.WHERE if w in held}
+    axis = axes.logarithmic("size of the error")
+    panels = [
+        curves.curve(named, "size_cond", axis, "Of the denoiser given the rule"),
+        curves.curve(named, "size_uncond", axis, "Of the one without it"),
+        curves.curve(named, "size_guided", axis, "Of both, guided"),
+    ]
+    drawn = [panel for panel in panels if panel is not None]
+    if not drawn:
+        return []
+    caption = (
+        "The twin is a network trained on the exact law, so that its error is known at every "
+        "state: root mean square of the predicted noise's error over all 81 cells and the "
+        "solver's noise levels, with 95 % intervals. On guided states: where its own samples pass."
+    )
+    title = "The score error of a learned model, measured"
+    return [Gallery(drawn, caption, curves.legend(named), THREE, title)]
 
 
 def pictures(run: Run, found: dict[str, list[Row]]) -> list[Block]:

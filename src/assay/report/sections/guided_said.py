@@ -15,7 +15,10 @@ BREAKS = "Strong guidance breaks learned rules"
 BEARS = "Strong guidance costs these models little of the rule they are told"
 EXACT = "Without score error guidance breaks no rule: it only makes samples alike"
 INEXACT = "Without score error guidance keeps most of the rule"
+GROWS = "Guidance drives a learned model to where its score is worse"
+STAYS = "A learned model's score is no worse where guidance drives it"
 REFERENCE = "exact"
+WHERE = {"data": "noisy data", "guided": "states of guided sampling"}
 
 
 def anchor(run: Run) -> str:
@@ -36,7 +39,7 @@ def families(run: Run) -> dict[str, list[Row]]:
 
 def findings(run: Run) -> list[Finding]:
     """What guidance buys, what strong guidance does, and what it does without score error."""
-    made = (_bought(run), _strong(run), _reference(run))
+    made = (_bought(run), _strong(run), _reference(run), _error(run))
     return [Finding(claim, said, anchor(run)) for claim, said in filter(None, made)]
 
 
@@ -130,6 +133,25 @@ def _reference(run: Run) -> tuple[str, list[str]] | None:
         said += f"; at {text.weight(last['w'])} {text.ratio(kept)} of the diversity is left"
     alone = "What learned models lose at large w beyond that is their score error, amplified."
     return (EXACT if least["intended"] > 0.99 else INEXACT), [f"{said}. {alone}"]
+
+
+def _error(run: Run) -> tuple[str, list[str]] | None:
+    found = rows.by_w(rows.known(part(run, "error"), "size_cond", "size_guided"))
+    data, guided = ([r for r in found if r.get("where") == where] for where in WHERE)
+    if not data or not guided:
+        return None
+    last = guided[-1]
+    base = next((r for r in data if r["w"] == last["w"]), data[-1])
+    grows = (rows.value(last, "size_cond_low") or 0) > (rows.value(base, "size_cond_high") or 0)
+    said = (
+        f"A network trained on the exact law errs by {text.number(base['size_cond'], 3)} on noisy "
+        f"data (root mean square, rule told) and by {text.number(last['size_cond'], 3)} on the "
+        f"states that its own sampling at {text.weight(last['w'])} visits; the guided denoiser's "
+        f"error goes from {text.number(guided[0]['size_guided'], 3)} at "
+        f"{text.weight(guided[0]['w'])} to {text.number(last['size_guided'], 3)} "
+        f"(n = {text.number(last.get('n'))})."
+    )
+    return (GROWS if grows else STAYS), [said]
 
 
 def trained(found: Sequence[Row]) -> str:
