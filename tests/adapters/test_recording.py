@@ -7,7 +7,7 @@ pytest.importorskip("diffusers")
 
 import itertools
 
-from assay.adapters import pipelines
+from assay.adapters import conventions, pipelines
 from assay.adapters.recording import Recorder
 from assay.adapters.trajectory import Errors
 
@@ -41,7 +41,7 @@ def scheduler(name):
 
 def recorded(pipe, w, errors=None):
     subject = pipelines.subject(pipe, {"num_inference_steps": STEPS})
-    convention, halves = pipelines.how_it_guides(subject, "a cat", SEEDS)
+    convention, halves = conventions.how_it_guides(subject, "a cat", SEEDS)
     assert convention.offset == 0
     assert convention.measured
     return subject.record("a cat", convention.setting(w), SEEDS, halves, errors)
@@ -97,7 +97,7 @@ def test_recording_ends_where_ddim_says(tiny, words):
 def test_missing_unconditional_call_is_made_and_not_counted(tiny, words):
     pipe = tiny.exact(words, tiny.ddim())
     subject = pipelines.subject(pipe, {"num_inference_steps": STEPS})
-    convention, halves = pipelines.how_it_guides(subject, "a cat", SEEDS)
+    convention, halves = conventions.how_it_guides(subject, "a cat", SEEDS)
     pipe.unet.nfe = 0
     seen = subject.record("a cat", convention.setting(0.0), SEEDS, halves)
     assert seen.nfe == STEPS
@@ -117,7 +117,7 @@ def test_planted_errors_displace_a_linear_denoiser_as_calculated(tiny, words):
     pipe.unet.uncond = pipe.unet.cond  # guidance has nothing to add, its errors have
     w, size = 2.0, 1e-3
     subject = pipelines.subject(pipe, {"num_inference_steps": STEPS})
-    halves = pipelines.how_it_guides(subject, "a cat", SEEDS)[1]
+    halves = conventions.how_it_guides(subject, "a cat", SEEDS)[1]
     plain = subject.record("a cat", 1 + w, SEEDS, halves)
     errors = Errors(size, tuple(SEEDS))
     moved = subject.record("a cat", 1 + w, SEEDS, halves, errors)

@@ -162,3 +162,42 @@ def exact(folder, scheduler):
     network.empty = pipe.encode_prompt("", "cpu", 1, False)[0][0]
     pipe.unet = network
     return pipe
+
+
+def modular_xl(folder, guider=None):
+    """A modular Stable Diffusion XL pipeline; its guider is plain guidance unless given."""
+    from diffusers.modular_pipelines.stable_diffusion_xl import StableDiffusionXLAutoBlocks
+
+    pipe = StableDiffusionXLAutoBlocks().init_pipeline()
+    pipe.update_components(**xl_parts(folder), force_zeros_for_empty_prompt=True)
+    if guider is not None:
+        pipe.update_components(guider=guider)
+    return pipe
+
+
+def stable_diffusion_3(folder):
+    """A flow transformer: three text encoders, of which the third is left out."""
+    from diffusers import (
+        FlowMatchEulerDiscreteScheduler,
+        SD3Transformer2DModel,
+        StableDiffusion3Pipeline,
+    )
+
+    torch.manual_seed(6)
+    network = SD3Transformer2DModel(
+        sample_size=SIDE, patch_size=1, in_channels=CHANNELS, num_layers=1, attention_head_dim=4,
+        num_attention_heads=2, joint_attention_dim=16, caption_projection_dim=8,
+        pooled_projection_dim=16, out_channels=CHANNELS, pos_embed_max_size=SIDE,
+    ).eval()  # fmt: skip
+    encoders = [CLIPTextModelWithProjection(text_config(8)).eval() for _ in range(2)]
+    return StableDiffusion3Pipeline(
+        transformer=network, scheduler=FlowMatchEulerDiscreteScheduler(), vae=flow_vae(),
+        text_encoder=encoders[0], tokenizer=tokenizer(folder / "1"), text_encoder_2=encoders[1],
+        tokenizer_2=tokenizer(folder / "2"), text_encoder_3=None, tokenizer_3=None,
+    )  # fmt: skip
+
+
+def flow_vae():
+    made = vae()
+    made.register_to_config(shift_factor=0.0)
+    return made

@@ -89,7 +89,7 @@ class Call:
         state = {next(iter(self.inputs)), *_STATE}
         merged = {k: v if k in state else inputs.get(k, v) for k, v in self.inputs.items()}
         with torch.no_grad():
-            output = invoke(self.module, merged)
+            output = self.module(**merged)
         return prediction_of(output)[:, : self.seen.shape[1]]
 
 
@@ -107,11 +107,6 @@ def bound(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     inputs.pop(next(iter(inputs)))  # self
     extra = inputs.pop("kwargs", {})
     return {**inputs, **extra}
-
-
-def invoke(module: Any, inputs: Mapping[str, Any]) -> Any:
-    """The module called with inputs by name."""
-    return module(**inputs)
 
 
 def _fits(seen: torch.Tensor, prediction: torch.Tensor) -> bool:

@@ -91,10 +91,9 @@ class Level:
 
 def prediction_type(scheduler: Any) -> str:
     """Which of :data:`PREDICTIONS` the scheduler expects. ValueError for another one."""
-    said = scheduler.config.get("prediction_type") or ""
     if is_flow(scheduler):
         return "flow"
-    found = said or "epsilon"
+    found = scheduler.config.get("prediction_type") or "epsilon"
     if found not in PREDICTIONS:
         raise ValueError(
             f"scheduler {type(scheduler).__name__} has prediction_type {found!r}; "
@@ -130,8 +129,7 @@ def check(scheduler: Any) -> None:
 def level(scheduler: Any, timestep: Any, index: int | None) -> Level:
     """The level at which the network was evaluated, from the scheduler's own tables.
 
-    timestep: as the scheduler was given it; index: of the step in its table of sigmas, where it
-    has one.
+    timestep: as the scheduler was given it; index: of the step in its sigmas, where it has any.
     """
     kind = prediction_type(scheduler)
     if hasattr(scheduler, "sigmas") and index is not None:
