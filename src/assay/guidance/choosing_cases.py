@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from assay.guidance import choosing_draw, dynamics, error_kinds, targets
+from assay.guidance import choosing_draw, choosing_pool, dynamics, error_kinds, targets
 from assay.guidance.choosing_table import TableSampler
 from assay.guidance.config import Simulation
 from assay.guidance.criterion import Criterion
@@ -19,6 +19,9 @@ FIELD_SEED = 3
 BOTH = "off_support < 1%; diversity >= 80%; confidence 95%"
 OFF = "off_support < 1%; confidence 95%"
 BACK = "off_support < 1%; returned before sigma 0.1; confidence 95%"
+
+
+StudySampler = TableSampler | choosing_pool.PoolSampler
 
 
 @dataclass(frozen=True)
@@ -31,20 +34,23 @@ class Case:
     params: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     size: float | None = None
+    pool: str | None = None  # of choosing_pool.POOLS, in place of a tabulated map
 
     def row(self) -> dict[str, Any]:
         """The columns that say which case a row belongs to."""
         return {
             "case": self.name,
             "target": self.target,
-            "dim": targets.build(self.target, **self.params).dim,
+            "dim": 64 if self.pool else targets.build(self.target, **self.params).dim,
             "error": self.error,
             "size": self.size,
             "criterion": self.criterion,
         }
 
-    def sampler(self, simulation: Simulation, coarse_steps: int | None) -> TableSampler:
-        """What draws the case's samples."""
+    def sampler(self, simulation: Simulation, coarse_steps: int | None) -> StudySampler:
+        """What draws the case's samples; a pool has its own solver."""
+        if self.pool is not None:
+            return choosing_pool.POOLS[self.pool]()
         target = targets.build(self.target, **self.params)
         pair = denoisers(target, self.error, self.size)
         late = Criterion.parse(self.criterion).returned
@@ -100,6 +106,15 @@ CASES = (
     Case("boxes-2d-field", "uniforms", OFF, BOX, "field", 0.1),
     Case("gaussians-2d-off", "gaussians", OFF, PLANE),
 )
+# In 64 dimensions, from pools; not among the default cases.
+DIGITS = (
+    Case("digits-mixture", "digits", BOTH, pool="digits-mixture"),
+    Case("digits-mixture-off", "digits", OFF, pool="digits-mixture"),
+    Case(
+        "digits-learned", "learned digits",
+        "off_support < 5%; diversity >= 70%; confidence 95%", pool="digits-learned",
+    ),
+)  # fmt: skip
 # Where the search's own constants were set; never reported beside the above.
 TUNING = (
     Case("tune-gaussians", "gaussians", BOTH, {"mean": 1.5, "sd": 0.8, "prior": 0.3}),
@@ -114,8 +129,9 @@ NAMES = tuple(case.name for case in CASES)
 
 def named(names: Any) -> list[Case]:
     """Cases by name. ValueError for an unknown one."""
-    known = {case.name: case for case in (*CASES, *TUNING)}
+    known = {case.name: case for case in (*CASES, *DIGITS, *TUNING)}
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        raise ValueError(f"case {', '.join(unknown) or '(none)'}: choose from {', '.join(NAMES)}")
+        there = ", ".join([*NAMES, *(case.name for case in DIGITS)])
+        raise ValueError(f"case {', '.join(unknown) or '(none)'}: choose from {there}")
     return [known[name] for name in names]

@@ -23,9 +23,10 @@ import numpy as np
 
 from assay.core import noise
 from assay.guidance import choosing_bounds
+from assay.guidance.choosing_cases import StudySampler
 from assay.guidance.choosing_draw import Drawn, Sampler
 from assay.guidance.choosing_search import GRAIN
-from assay.guidance.choosing_table import TableSampler, keeps
+from assay.guidance.choosing_table import keeps
 from assay.guidance.criterion import Criterion
 
 GRID = (0.0, *(float(w) for w in np.geomspace(0.1, 30.0, 25)))
@@ -69,7 +70,7 @@ def rises(sigmas: np.ndarray, mean: np.ndarray) -> bool:
     return bool(np.all(np.diff(mean) >= -SLOPE * step))
 
 
-def monotone(sampler: TableSampler) -> float:
+def monotone(sampler: StudySampler) -> float:
     """The rule's weight on the true mean trajectories; 0 where none rises."""
     best = 0.0
     for w in GRID[1:]:
@@ -79,7 +80,7 @@ def monotone(sampler: TableSampler) -> float:
     return best
 
 
-def oracle(sampler: TableSampler, criterion: Criterion) -> tuple[float | None, float | None]:
+def oracle(sampler: StudySampler, criterion: Criterion) -> tuple[float | None, float | None]:
     """The largest w that truly satisfies: (of the grid, of all weights up to 30 in grains)."""
     sampler.prepare(GRID)
     kept = [w for w in GRID if keeps(criterion, sampler.truth(criterion, w))]
@@ -107,7 +108,7 @@ def regret(w: float | None, violates: bool | None, best: float) -> float:
 
 
 def judged(
-    sampler: TableSampler, criterion: Criterion, w: float | None, best: tuple[float, float]
+    sampler: StudySampler, criterion: Criterion, w: float | None, best: tuple[float, float]
 ) -> dict[str, Any]:
     """The columns that say how good a weight is; best: the oracle's w of the grid, of all."""
     row: dict[str, Any] = {

@@ -20,8 +20,7 @@ from pydantic import Field, field_validator
 from assay.core import intervals
 from assay.guidance import choosing, choosing_cases, config
 from assay.guidance import choosing_rules as rules
-from assay.guidance.choosing_cases import Case
-from assay.guidance.choosing_table import TableSampler
+from assay.guidance.choosing_cases import Case, StudySampler
 from assay.guidance.criterion import Criterion
 from assay.runs import Run
 
@@ -74,7 +73,7 @@ class _Place:
         return Criterion.parse(self.case.criterion)
 
     @functools.cached_property
-    def sampler(self) -> TableSampler:
+    def sampler(self) -> StudySampler:
         return self.case.sampler(self.study.simulation(0), self.study.coarse_steps)
 
     @functools.cached_property
