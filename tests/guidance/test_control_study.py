@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from assay.core.guidance import Guided
 from assay.guidance import control_cli, control_config, control_match, control_study, laws, targets
 from assay.guidance import control_targets as places
 from assay.guidance.control_match import Measured
+from assay.report.blocks import Gallery
+from assay.report.sections import control as sections
 from assay.runs import Run
 
 SMALL = {
@@ -199,17 +202,35 @@ def test_parameters_are_those_of_the_tuning_targets(whole):
 def test_a_study_that_was_stopped_goes_on_and_ends_the_same(whole, tmp_path):
     config, folder, rows = whole
     other = tmp_path / "again"
+    shutil.copytree(folder, other)
+    lines = (folder / "rows.jsonl").read_bytes().splitlines(keepends=True)
+    kept = next(i for i, row in enumerate(rows) if row["key"].startswith("law/")) + 2
+    (other / "rows.jsonl").write_bytes(b"".join(lines[:kept]) + lines[kept][:7])
     with Run.open(other, config) as run:
-        for job in control_study.jobs(config)[:8]:
-            control_study.write(run, job)
-    lines = (other / "rows.jsonl").read_bytes().splitlines(keepends=True)
-    (other / "rows.jsonl").write_bytes(b"".join(lines[:-1]) + lines[-1][:7])
-    with Run.open(other, config) as run:
-        assert len(run.rows) == 7
+        assert run.rows == rows[:kept]
         for job in control_study.jobs(config):
             control_study.write(run, job)
-        assert run.rows == rows
     assert (other / "rows.jsonl").read_bytes() == (folder / "rows.jsonl").read_bytes()
+
+
+def test_rows_make_tables_and_a_section(whole, capsys):
+    _, folder, rows = whole
+    control_cli._print(rows, folder)
+    shown = capsys.readouterr().out
+    assert "gaussians, field-uncond-0.1" in shown
+    assert "W1 over the constant law's at equal class odds" in shown
+    (section,) = sections.sections(Run.read(folder))
+    (gallery,) = (block for block in section.blocks if isinstance(block, Gallery))
+    assert len(gallery.items) == 1
+    assert section.command == "assay guidance control --out DIR"
+
+
+def test_the_command_that_makes_a_run_again_says_every_flag():
+    flags = control_cli.Flags(targets=["boxes", "modes,digits"], n=256, criterion="diversity > 9%")
+    assert control_cli._command(flags) == (
+        "assay guidance control --targets boxes,modes,digits --criterion 'diversity > 9%' "
+        "--n 256 --out DIR"
+    )
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def _losses(run: Run) -> list[str]:
     for group in _stage(run, "law", "target", "error"):
         of_law = {str(row.get("law")): row for row in rows.known(group, "ratio", "ratio_low")}
         ours = of_law.pop(OURS, None)
-        if ours is None:
+        if ours is None or not ours.get("matched"):
             continue
         better = [
             name
@@ -215,7 +215,8 @@ def matched(run: Run) -> Table:
                 str(group[0].get("target")), str(group[0].get("error")), base.get("w"),
                 base.get("guidance_scale"), Cell(text.number(base.get("gain"), 3)),
                 _ranged(base, "w1"), _ranged(of_law.get(PEER, {}), "w1"), _ranged(ours, "w1"),
-                _ranged(ours, "ratio"), *(_off(row) for row in (base, ours)),
+                _ranged(ours, "ratio") if ours.get("matched") else Cell(text.UNKNOWN),
+                *(_off(row) for row in (base, ours)),
             ]
         )  # fmt: skip
     caption = (
