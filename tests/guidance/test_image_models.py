@@ -67,7 +67,7 @@ def test_another_digit_is_refused(model, digit):
 
 
 def test_unknown_and_damaged_models_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="'digits9' is unknown; choose from digits8"):
+    with pytest.raises(ValueError, match=r"'digits9' is unknown; choose from .*digits8"):
         image_models.load("digits9")
     for end in ("json", "safetensors"):
         shutil.copy(image_models.FOLDER / f"digits8.{end}", tmp_path / f"other.{end}")

@@ -199,6 +199,6 @@ def frechet(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def real_row(name: str, digit: int, n: int) -> dict[str, Any]:
-    """What n real images of a digit score, of the part train: the yardstick of every measure."""
+    """What up to n real images of a digit score, of the part train: every measure's yardstick."""
     real = _flat(image_data.load(name).train.of(digit)[:n])
     return quality(real, real, reference(name, digit))

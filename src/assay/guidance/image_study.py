@@ -12,8 +12,8 @@ from the same noise at every w, by two samplers in the coordinate x = x0 + sigma
 Both start at sigma_max * noise and clip nothing. Their last step, from sigma 0.01 to 0, is the
 final denoise: measures without it are of the samples before that step.
 Rows: kind "quality", one for each sampler, digit, w and seed (`image_quality`, and the trajectory
-by `image_paths`); kind "real", what real images score; then, where all are there, what
-`image_claim` makes of them. A group of rows, one sampler, block, w and seed, is drawn in one go
+by `image_paths`); where a block is whole, kind "real", what real images score, and what
+`image_claim` makes of it. A group of rows, one sampler, block, w and seed, is drawn in one go
 and depends on nothing but the configuration.
 
 Setting: Chidambaram, Gatmiry, Chen, Lee, Lu 2024, arXiv 2409.13074, section on image experiments.
@@ -68,6 +68,13 @@ class StudyConfig(Config):
     ddpm_steps: int = Field(default=400, ge=2)
     heun_steps: int = Field(default=32, ge=2)
     command: str = ""
+
+    @field_validator("blocks")
+    @classmethod
+    def _apart(cls, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+        if not blocks or len({block.n for block in blocks}) < len(blocks):
+            raise ValueError("blocks must be one or more, each with its own n")
+        return blocks
 
     @field_validator("w", mode="before")
     @classmethod
@@ -221,28 +228,33 @@ def group_rows(
 
 
 def fill(run: Any, config: StudyConfig, model: Any = None) -> Iterator[Group]:
-    """Compute what the Run lacks, yielding each group when it is there; the claim comes last.
+    """Compute what the Run lacks, yielding each group when it is there; claims end a block.
 
     model: the shipped one unless given. ValueError where the Run is of other weights.
     """
-    from assay.guidance import image_claim
-
     model = model or image_models.load(config.data)
     if config.model and config.model != model.about["sha256"]:
         raise ValueError("the model is not the one that the Run was begun with; choose another")
-    for group in groups(config):
-        run.fill(group.key, lambda g=group: group_rows(model, config, g))
-        yield group
     for block in config.blocks:
-        for digit in block.digits:
-            run.compute(
-                f"real-d{digit}-n{block.n}",
-                lambda d=digit, n=block.n: (_real(config.data, d, n), {}),
-            )
+        for group in (g for g in groups(config) if g.block == block):
+            run.fill(group.key, lambda g=group: group_rows(model, config, g))
+            yield group
+        _conclude(run, config, block)
+
+
+def _conclude(run: Any, config: StudyConfig, block: Block) -> None:
+    """Rows of real images and the claims of a block whose groups are all there."""
+    from assay.guidance import image_claim
+
+    n = block.n * len(block.seeds)
+    for digit in block.digits:
+        run.compute(f"real-d{digit}-n{n}", lambda d=digit: (_real(config.data, d, n), {}))
+    number = config.blocks.index(block)
     for sampler in config.samplers:
-        for number, block in enumerate(config.blocks):
-            key = f"claim-{sampler}-{number}"
-            run.fill(key, lambda s=sampler, b=block: (image_claim.rows(run, config, s, b), {}))
+        run.fill(
+            f"claim-{sampler}-{number}",
+            lambda s=sampler: (image_claim.rows(run, config, s, block), {}),
+        )
 
 
 def _real(name: str, digit: int, n: int) -> dict[str, Any]:
