@@ -81,6 +81,7 @@ def test_modular_pipelines_say_what_their_guider_means(tiny, words, original, of
 def test_law_guider_does_what_a_law_says_inside_a_modular_pipeline(tiny, words):
     """The constant law is plain guidance; another law sees the recorded x, sigma, predictions."""
     from assay.adapters.guider import LawGuidance
+    from assay.guidance import laws
 
     pipe = tiny.modular_xl(words)
     _, _, plain = recorded(pipe)
@@ -99,6 +100,12 @@ def test_law_guider_does_what_a_law_says_inside_a_modular_pipeline(tiny, words):
                      output_type="pt")  # fmt: skip
         shown = (np.clip(plain.decoded, -1, 1) + 1) / 2
         assert state.get("images").numpy() == pytest.approx(shown, abs=1e-4)
+    for name in ("interval", "apg", "rescale", "thrifty"):
+        pipe.update_components(guider=LawGuidance(laws.build(name, W), pipe.scheduler))
+        draws = [torch.Generator().manual_seed(s) for s in SEEDS]
+        state = pipe(prompt=["a cat"] * 2, generator=draws, num_inference_steps=STEPS,
+                     output_type="pt")  # fmt: skip
+        assert np.isfinite(state.get("images").numpy()).all(), name
     assert [memory for *_, memory in asked] == [None, 1, 2]
     for (x, sigma, cond, _), level, ou, d in zip(asked, plain.level, plain.ou, plain.cond,
                                                  strict=True):  # fmt: skip

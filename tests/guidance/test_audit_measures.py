@@ -48,6 +48,11 @@ def test_range_of_decoded_images_is_taken_before_clamping():
     found = measures.of_images(images)
     assert found["clipped"] == pytest.approx([0, 0.5])
     assert found["range_error"] == pytest.approx([0, (0.5 + 2.0) / 4])
+    images[0, 0, 0, 0] = np.nan
+    found = measures.of_images(images)
+    assert found["clipped"] == pytest.approx([0.25, 0.5])
+    assert np.isinf(found["range_error"][0])
+    assert np.isfinite(measures.features(images)).all()
 
 
 def test_features_and_thumbs_are_averages_of_clamped_pixels():

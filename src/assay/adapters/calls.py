@@ -102,7 +102,8 @@ def prediction_of(output: Any) -> Any:
 
 def bound(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     """Inputs by the names of the module's parameters, the latents first."""
-    found = inspect.signature(type(module).forward).bind(module, *args, **kwargs)
+    plain = getattr(module, "_orig_mod", module)  # a compiled module hides the names
+    found = inspect.signature(type(plain).forward).bind(plain, *args, **kwargs)
     inputs = dict(found.arguments)
     inputs.pop(next(iter(inputs)))  # self
     extra = inputs.pop("kwargs", {})

@@ -208,7 +208,7 @@ def _kept(values: torch.Tensor) -> torch.Tensor:
 
 def _fit(a: torch.Tensor, b: torch.Tensor, used: torch.Tensor) -> tuple[float, float]:
     """(k, relative residual) of used = a + k (b - a); k NaN where a and b are equal."""
-    a, b, used = a.double(), b.double(), used.double()
+    a, b, used = (values.to("cpu", torch.float64) for values in (a, b, used))
     apart, whole = b - a, float((used * used).sum())
     size = float((apart * apart).sum())
     k = float(((used - a) * apart).sum()) / size if size > _SAME * whole else float("nan")

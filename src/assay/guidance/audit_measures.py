@@ -84,14 +84,18 @@ def disagreement(sigma: np.ndarray, cond: np.ndarray, uncond: np.ndarray) -> np.
 
 
 def of_images(decoded: np.ndarray) -> dict[str, np.ndarray]:
-    """clipped and range_error (n,) of decoded images (n, channels, height, width)."""
-    beyond = np.maximum(np.abs(decoded.reshape(len(decoded), -1).astype(np.float64)) - 1, 0)
+    """clipped and range_error (n,) of decoded images (n, channels, height, width).
+
+    A value that is no number counts as clipped, and its image's range error as infinite.
+    """
+    size = np.abs(decoded.reshape(len(decoded), -1).astype(np.float64))
+    beyond = np.maximum(np.where(np.isnan(size), np.inf, size) - 1, 0)
     return {"clipped": (beyond > 0).mean(1), "range_error": beyond.mean(1)}
 
 
 def features(images: np.ndarray, side: int = SIDE) -> np.ndarray:
     """Images (n, channels, height, width) as rows: clipped to [-1, 1], averaged to side x side."""
-    seen = np.clip(images.astype(np.float64), -1, 1)
+    seen = np.clip(np.nan_to_num(images.astype(np.float64)), -1, 1)
     for axis in (2, 3):
         seen = _averaged(seen, axis, min(side, images.shape[axis]))
     return seen.reshape(len(images), -1).astype(np.float32)
