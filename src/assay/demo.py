@@ -166,6 +166,18 @@ def _choosing(run: Any, config: dict[str, Any]) -> None:
     choosing_study.fill(run, config)
 
 
+def _guided_rules(run: Any, config: dict[str, Any]) -> None:
+    from assay.studies import guided_rules
+
+    guided_rules.fill(run, config)
+
+
+def _guided_rules_config() -> dict[str, Any]:
+    from assay.studies import guided_config
+
+    return guided_config.demo().model_dump(mode="json")
+
+
 def _choosing_config() -> dict[str, Any]:
     from assay.guidance import choosing_study
 
@@ -197,6 +209,7 @@ def studies() -> tuple[Study, ...]:
         Study("choosing", _choosing, _choosing_config(), 8),
         Study("learned-digits", _image_study, _image_config(), 12),
         Study("rules", _rules, _rules_config(), 5),
+        Study("guided-rules", _guided_rules, _guided_rules_config(), 12),
         *_shipped(),
     )  # fmt: skip
 

@@ -101,3 +101,8 @@ def from_shipped(**changes: Any) -> GuidedRules:
     names = models.shipped_names()
     hashes = {n: shipping.about(models.FOLDER / f"{n}.json")["sha256"] for n in names}
     return build({"families": (EXACT, *names), "shipped": hashes, **changes})
+
+
+def demo() -> GuidedRules:
+    """What `assay demo` draws from the shipped families: a small study, nothing trained."""
+    return from_shipped(w=(0.0, 1.0, 3.0, 8.0, 20.0), rules=(30, 33, 36, 38), n=24, n_rows=90)

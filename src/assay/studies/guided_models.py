@@ -53,7 +53,7 @@ FAMILIES: dict[str, Setup] = {
     EXACT: Setup("continuous", share=0.5),
     TWIN: Setup("continuous", _UNTOLD, _PLAIN, 1000, share=0.5),
     "edm": Setup("continuous", {**_UNTOLD, "width": 24}, _PLAIN, 500, share=0.5),
-    "dit": Setup("continuous", _UNTOLD, _PLAIN, 1100),
+    "dit": Setup("continuous", _UNTOLD, _PLAIN, 1100, share=0.5),
     "sit": Setup("continuous", _UNTOLD, _PLAIN, 1000),
     "gpt2": Setup("autoregressive", n_steps=500),
     "panelorder": Setup("autoregressive", options=_NATURAL),

@@ -27,8 +27,8 @@ class Flags:
     w: str | None = None
     """Weights, comma separated, 0 among them [default: 0,0.5,1,2,3,5,8,12,20]."""
     n: int | None = None
-    """Samples of a rule and seed, 4 or more [default: 128; exact, twin and edm draw a half, masked
-    a quarter]."""
+    """Samples of a rule and seed, 4 or more [default: 128; exact, twin, edm and dit draw a half,
+    masked a quarter]."""
     seeds: str | None = None
     """The best w is chosen on the first and measured on the others [default: 0,1]."""
     steps: int | None = None

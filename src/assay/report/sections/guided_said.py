@@ -124,10 +124,12 @@ def _reference(run: Run) -> tuple[str, list[str]] | None:
     least = min(held, key=lambda row: row["intended"])
     last = held[-1]
     kept = rows.value(last, "vendi_kept")
+    always = least["intended"] == 1
+    often = "all samples" if always else f"{percent(least, 'intended')} of samples or more"
     said = (
-        f"A law of the same rules whose denoisers are exact: the intended rule holds in "
-        f"{percent(least, 'intended')} of samples or more at every w (95 % interval from "
-        f"{percent(least, 'intended_low')}, n = {text.number(least.get('n'))})"
+        f"A law of the same rules whose denoisers are exact: the intended rule holds in {often} "
+        f"at every w (95 % interval from {percent(least, 'intended_low')}, n = "
+        f"{text.number(least.get('n'))} at each)"
     )
     if kept is not None:
         said += f"; at {text.weight(last['w'])} {text.ratio(kept)} of the diversity is left"
