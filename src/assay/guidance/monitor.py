@@ -123,13 +123,13 @@ class Prepared:
         if self.kept is not None:
             yield from self.kept
             return
-        for i, sigma in enumerate(self.sigmas):
+        for i, sigma in enumerate(track(self.sigmas, "noise levels", len(self.sigmas))):
             rng = np.random.default_rng([self.config.seed, i])
             yield levels.level(self.references, sigma, self.config.pairs, rng)
 
     def keep(self) -> Prepared:
         """The same with every level held in memory, for several denoisers."""
-        every = tuple(track(self.levels(), "references", len(self.sigmas)))
+        every = tuple(self.levels())
         return Prepared(self.references, self.shape, self.sigmas, self.config, every)
 
 
@@ -169,7 +169,7 @@ def measure(
     every = [answers(d, prepared.shape) for d in (denoiser, *ensemble)]
     config, refs = prepared.config, prepared.references
     found: list[list[report.Found]] = [[] for _ in states]
-    for level in track(prepared.levels(), "score error", len(prepared.sigmas)):
+    for level in prepared.levels():
         said = [d(level.held_out.x, level.sigma) for d in every]
         held = levels.held_out_error(level, refs.data, said[0])
         apart = report.disagreement(said, level.sigma)

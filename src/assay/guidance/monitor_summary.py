@@ -25,11 +25,16 @@ Row = dict[str, Any]
 
 
 def summaries(rows: Iterable[Row]) -> list[Row]:
-    """One row for each target (and all), n, kind of states and scope: levels, totals, ratios."""
+    """One row for each target (and all), n, kind of states and scope: levels, totals, ratios.
+
+    Where there are several n also scope "common": levels of the planted errors that all n met.
+    """
     cells = [r for r in rows if r.get("kind") == "cell"]
+    every = {n: [r for r in cells if r["n"] == n] for n in dict.fromkeys(r["n"] for r in cells)}
+    kinds = [{_planted(r) for r in own} for own in every.values()]
+    shared = set.intersection(*kinds) if kinds else set()
     found = []
-    for n in dict.fromkeys(r["n"] for r in cells):
-        own = [r for r in cells if r["n"] == n]
+    for n, own in every.items():
         for target in (*dict.fromkeys(r["target"] for r in own), ALL):
             here = own if target == ALL else [r for r in own if r["target"] == target]
             for states in ("held-out", "visited"):
@@ -38,14 +43,21 @@ def summaries(rows: Iterable[Row]) -> list[Row]:
                     ("levels", "totals", "ratios") if states == "visited" else ("levels", "totals")
                 )
                 found += [_summary(target, n, states, s, there) for s in scopes if there]
+                common = [r for r in there if _planted(r) in shared]
+                if len(every) > 1 and common:
+                    found.append(_summary(target, n, states, "common", common))
     return found
+
+
+def _planted(row: Row) -> str:
+    return f"{row['target']}/{row['error_kind']}/{row['size']}"
 
 
 def flat(rows: Sequence[Row], scope: str) -> list[tuple[str, float, float | None, Any, Any, str]]:
     """(planted error, true, est, low, high, status) of each cell of a scope."""
     found = []
     for r in rows:
-        planted = f"{r['target']}/{r['error_kind']}/{r['size']}"
+        planted = _planted(r)
         if scope == "totals":
             cell = (r["true"], r["error"], r["error_low"], r["error_high"], r["status"])
             found.append((planted, *cell))

@@ -19,6 +19,7 @@ SECTIONS = {
     "guidance.dynamics": "dynamics",
     "guidance.rates": "rates",
     "guidance.error": "error",
+    "guidance.monitor": "monitor",
     "guidance.samplers": "samplers",
     "guidance.peers": "peers",
     "guidance.choosing": "choosing",
