@@ -70,9 +70,26 @@ def models(run: Run) -> str:
     return "\n".join(lines)
 
 
+def error(run: Run) -> str:
+    """Markdown: the twin's score error by w."""
+    lines = [
+        "| w | guidance_scale | states | rule told | untold | guided | evaluations |",
+        "|--:|--:|---|--:|--:|--:|--:|",
+    ]
+    for row in _part(run, "error"):
+        sizes = (
+            f"{row[c]:.2f} ({row[f'{c}_low']:.2f} to {row[f'{c}_high']:.2f})"
+            for c in ("size_cond", "size_uncond", "size_guided")
+        )
+        place = f"{row['w']:g}", f"{row['guidance_scale']:g}", row["where"]
+        lines.append(_line(*place, *sizes, row["nfe"]))
+    return "\n".join(lines)
+
+
 TABLES = {
     "best": best,
     "models": models,
+    "error": error,
     **{
         column: lambda run, column=column: by_w(run, column)
         for column in (

@@ -131,3 +131,11 @@ def test_a_run_that_has_only_begun_has_no_section_yet(tmp_path, write_run):
     run = write_run(tmp_path / "begun", CONFIG, rows)
     assert guided_rules.sections(run) == []
     assert guided_rules.findings(Run.read(run.path)) == []
+
+
+def test_pictures_have_a_line_around_each_panel():
+    framed = guided_rules.framed(np.full((2, 9, 9), 1.0))
+    assert framed.shape == (2, 22, 22)
+    assert (framed[:, [0, 7, 14, 21]] == 0).all()
+    assert framed.sum() == 2 * 18 * 18
+    assert guided_rules.framed(np.full((1, 9, 9), np.nan)).max() == 9

@@ -111,3 +111,27 @@ def test_unknown_families_and_labels_are_refused_by_name():
         model.draw(40, 0.0, 4)
     with pytest.raises(ValueError, match="w must be finite"):
         model.draw(30, float("nan"), 4)
+
+
+def test_shipped_families_are_small_and_draw_what_their_rows_say():
+    from assay.rules import shipping
+    from assay.studies import guided_config, guided_measures
+
+    names = guided_models.shipped_names()
+    assert set(names) >= {"sit", "settoken"}
+    assert not set(names) & {"gpt2"}  # needs an extra
+    for name in names:
+        assert (guided_models.FOLDER / f"{name}.safetensors").stat().st_size < 1_000_000
+    assert set(guided_config.demo().shipped) == set(names)
+    rows = shipping.about(guided_models.FOLDER / "settoken.json")["rows"]
+    told = next(r for r in rows if r["part"] == "pooled" and r["w"] == 0)
+    model = guided_models.shipped("settoken", SAMPLER)
+    drawn = [
+        guided_measures.of_draws(model.draw(rule, 0.0, 32, seed=9), rule, None)
+        for rule in mini.TRAINED
+    ]
+    found = guided_measures.pooled(drawn)
+    se = (told["intended"] * (1 - told["intended"]) * (1 / 256 + 1 / told["n"])) ** 0.5
+    assert abs(found["intended"] - told["intended"]) < 4 * se  # wrong once in 16,000 seeds
+    assert shipping.names() == sorted(shipping.names())
+    assert "sit" not in shipping.names()  # models of forty rules stay among themselves

@@ -210,14 +210,23 @@ def pictures(run: Run, found: dict[str, list[Row]]) -> list[Block]:
 def _picture(name: str, row: Row, pixels: np.ndarray) -> Picture | None:
     if pixels.ndim != 3 or not pixels.size:
         return None
-    clean = np.nan_to_num(pixels, nan=9.0, posinf=9.0, neginf=-9.0)
-    larger = clean.repeat(_LARGER, axis=1).repeat(_LARGER, axis=2)
     note = (
         f"intended {text.percent(row['intended'])}, diversity "
         f"{text.ratio(rows.value(row, 'vendi_kept'))}"
     )
     alt = f"{len(pixels)} samples of {name} at {curves.title(row['w'])}"
-    return Picture(images.grid(larger, _ACROSS), alt, **curves.heading(row["w"]), note=note)
+    source = images.grid(framed(pixels), _ACROSS)
+    return Picture(source, alt, **curves.heading(row["w"]), note=note)
+
+
+def framed(pixels: np.ndarray) -> np.ndarray:
+    """Images (n, 9, 9) drawn larger, a grey line around each panel."""
+    clean = np.nan_to_num(pixels, nan=9.0, posinf=9.0, neginf=-9.0)
+    larger = clean.repeat(_LARGER, axis=1).repeat(_LARGER, axis=2)
+    for axis in (1, 2):
+        edges = [0, 3 * _LARGER, 6 * _LARGER, 9 * _LARGER]
+        larger = np.insert(larger, edges, 0.0, axis=axis)
+    return larger
 
 
 def models(run: Run) -> list[Block]:
