@@ -24,7 +24,7 @@ SMALL = {
     "tuning_errors": [{"size": 0.1}],
     "tuning_weights": [2.0],
     "criterion": "diversity >= 60%",
-    "laws": ["constant", "interval", "rescale", "thrifty"],
+    "laws": ["constant", "interval", "rescale", "apg", "thrifty"],
     "n": 64, "steps": 8, "seeds": [0, 1], "cap": 128, "front": [1.0, 2.0],
 }  # fmt: skip
 
@@ -164,12 +164,19 @@ def test_every_row_says_what_it_was_made_with(whole):
         assert {"n", "seeds", "steps", "error", "w", "guidance_scale"} <= set(row)
         if row["w"] is not None:
             assert row["guidance_scale"] == pytest.approx(1 + row["w"])
+        if row.get("matched"):
             assert row["off_support_low"] <= row["off_support"] <= row["off_support_high"]
             assert row["w1_low"] <= row["w1"] <= row["w1_high"]
             assert len(row["w1_by_seed"]) == 2
     undefined = only(rows, stage="law", law="rescale")[0]
     assert undefined["w"] is None
     assert "standard deviation over one coordinate" in undefined["reason"]
+    never = only(rows, stage="law", law="apg")[0]  # on one coordinate it does nothing
+    assert never["reason"].startswith("no w found gives these class odds on seed 0")
+    assert not never["matched"]
+    assert "ratio" not in never
+    assert never["gain"] == pytest.approx(0, abs=1e-9)
+    assert only(rows, stage="summary", law="apg")[0]["ratio"] is None
     json.dumps(rows, allow_nan=False)
 
 

@@ -20,7 +20,7 @@ from assay.guidance.control_targets import Ground, Place, Planted, PlantedError,
 
 LARGEST_W = 256.0
 _SMALLEST_W = 1 / 64
-_TRIES = 10
+_TRIES = 12
 _LENGTHS: dict[str, tuple[str, ...]] = {OURS: ("scale",), PEER: ("low", "high")}
 
 Odds = Callable[[float], "Measured"]
@@ -108,18 +108,18 @@ def matched(at: Odds, aim: float, tolerance: float, guess: float) -> tuple[Measu
     """The samples at the w whose class odds are aim within tolerance, and whether there is one.
 
     at(w) measures; guess > 0 is tried first, then doubled or halved until aim lies between two
-    weights, then the secant in ln w, halved where it stalls. Where none is found in
-    [1/64, 256], the closest seen.
+    weights, then the secant in ln w, halved where it stalls. Where none is found in 12 tries
+    within [1/64, 256], the closest seen.
     """
     seen = [at(guess)]
     low = high = None
-    for _ in range(_TRIES + 2 * int(math.log2(LARGEST_W / _SMALLEST_W))):
+    while True:
         last = seen[-1]
         if abs(last.odds - aim) <= tolerance:
             return last, True
         low, high = (last, high) if last.odds < aim else (low, last)
         w = _next(low, high, aim, len(seen))
-        if w is None or len(seen) > _TRIES + 6:
+        if w is None or len(seen) >= _TRIES:
             break
         seen.append(at(w))
     return min(seen, key=lambda found: abs(found.odds - aim)), False

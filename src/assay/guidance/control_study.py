@@ -201,13 +201,31 @@ def _law_row(run: Run, case: Case, name: str) -> Row:
     if reason:
         return row | _settings(case) | {"reason": reason}
     found = _over_seeds(run, case, name, params, chosen["w"])
-    held = all(held for _, held in found)
+    last, held = found[-1]
+    if not held:
+        return row | _settings(case) | _closest(run, case, last, len(found) - 1)
     seen = [measured for measured, _ in found]
     w = float(np.mean([m.w for m in seen]))
-    row |= {"w": w, "guidance_scale": 1 + w, "matched": held} | _settings(case)
-    if not held:
-        row["reason"] = "no w within the range searched gives these class odds on every seed"
+    row |= {"w": w, "guidance_scale": 1 + w, "matched": True} | _settings(case)
     return row | _columns(case, seen, _by_seed(run, case, BASELINE), _by_seed(run, case, PLAIN))
+
+
+def _closest(run: Run, case: Case, seen: Measured, i: int) -> Row:
+    """What a law comes to on the first seed on which no w gives the odds; no ratio."""
+    gain = seen.odds - _by_seed(run, case, PLAIN)["odds"][i]
+    return {
+        "w": seen.w,
+        "guidance_scale": 1 + seen.w,
+        "matched": False,
+        "reason": f"no w found gives these class odds on seed {case.asked.seeds[i]}; the closest",
+        "seeds": [case.asked.seeds[i]],
+        "class_odds": seen.odds,
+        "gain": gain,
+        "w1": seen.w1,
+        "off_support": seen.off,
+        "off_support_denoised": seen.off_denoised,
+        "nfe": seen.nfe,
+    }
 
 
 def _no_comparison(run: Run, case: Case, name: str, w: float) -> str | None:
@@ -229,7 +247,10 @@ def _no_comparison(run: Run, case: Case, name: str, w: float) -> str | None:
 def _over_seeds(
     run: Run, case: Case, name: str, params: Mapping[str, float], w: float
 ) -> list[tuple[Measured, bool]]:
-    """The law on each seed: at w = 0, at w, or where its odds match; the last w is tried first."""
+    """The law on each seed, up to the first on which its odds are not matched.
+
+    At w = 0, at w, or where its odds match: the w of the seed before is tried first.
+    """
     if name in (PLAIN, BASELINE):
         law = case.law(BASELINE, 0.0 if name == PLAIN else w, {})
         return [(case.measure(law, seed), True) for seed in case.asked.seeds]
@@ -241,6 +262,8 @@ def _over_seeds(
         )
         own, held = _matched(case, name, params, (ends[0], ends[1]), seed, guess)
         found.append((own, held))
+        if not held:
+            break
         guess = own.w
     return found
 

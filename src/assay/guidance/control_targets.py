@@ -122,7 +122,6 @@ REPORTING = (
 MORE = (Place(name="digits", builder="digits", params={"label": 3}),)  # 64-D, on request
 ERRORS = (
     PlantedError(),
-    PlantedError(kind="bias", which="uncond", size=0.3),
     PlantedError(kind="bias", which="uncond", size=3.0),
     PlantedError(kind="field", which="uncond", size=0.05),
     PlantedError(kind="field", which="uncond", size=0.1),
