@@ -11,6 +11,8 @@ import torch
 from assay.core import solver
 from assay.core.guidance import Guided
 from assay.guidance import image_data, image_models
+from assay.guidance.config import Simulation
+from assay.guidance.pairs import measure
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +123,14 @@ def test_shipped_models_load_without_extras():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_measure_takes_the_pair_as_it_is(model):
+    three = image_data.load("digits8").heldout.of(3).reshape(-1, 64)
+    simulation = Simulation(n=48, steps=12, sigma_min=0.02)
+    row = measure(model.cond(3), model.uncond(), 1.0, data=three, simulation=simulation)
+    far = measure(model.cond(3), model.uncond(), 12.0, data=three, simulation=simulation)
+    assert row["guidance_scale"] == 2
+    assert row["coverage"] > 0.5
+    assert far["coverage"] < row["coverage"]
+    assert far["knn_distance"] > row["knn_distance"]
