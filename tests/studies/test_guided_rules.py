@@ -106,7 +106,7 @@ def test_a_stopped_study_goes_on_and_ends_in_the_same_rows(small, tmp_path, monk
         (["--w", "0,x"], "--w must be numbers, comma separated, got '0,x'"),
         (["--w", "0,nan"], "w"),
         (["--w", "0,1,1"], "w must name one or more, each once"),
-        (["--families", "sit,foo"], "family 'foo' is unknown; choose from exact, edm"),
+        (["--families", "sit,foo"], "family 'foo' is unknown; choose from exact, twin"),
         (["--seeds", "-1"], "seeds"),
         (["--n", "1"], "n: "),
         (["--solver-steps", "0"], "--solver-steps must be 1 or more, got 0"),
