@@ -133,3 +133,18 @@ def test_bad_flags_are_one_line(flags, message, tmp_path, capsys):
     said = capsys.readouterr().err.strip()
     assert message in said
     assert "\n" not in said
+
+
+@pytest.mark.slow
+def test_learned_model_of_digits_is_measured_with_its_held_out_images():
+    from assay.guidance import image_data
+    from assay.guidance import monitor_learned as learned
+
+    rows = list(learned.rows("cond", learned.study(model="digits8", w=(1.0,))))
+    total = next(r for r in rows if r["sigma"] is None and r["states"] == "held-out")
+    assert total["n"] == len(image_data.load("digits8").heldout.of(3))
+    # of eps, whose own size is 8 in 64 dimensions: a trained network is wrong by less than half
+    assert total["status"] == "known"
+    assert 0.1 < total["error"] < 4
+    assert {r["w"] for r in rows if r["states"] == "visited"} == {1.0}
+    assert len({r["key"] for r in rows}) == len(rows)

@@ -112,8 +112,8 @@ def _split(name: str, values: list[str]) -> list[str]:
 
 _SUMMARY = (
     ("target", "target"), ("n", "n"), ("states", "states"), ("scope", "scope"),
-    ("cells", "cells"), ("known", "known"), ("rank", "rank corr."), ("ratio", "ratio"),
-    ("factor", "factor"), ("holds", "interval holds"), ("met", "bar met"),
+    ("known", "known"), ("cells", "of"), ("rank", "rank"), ("ratio", "ratio"),
+    ("factor", "factor"), ("holds", "holds"), ("met", "bar"),
 )  # fmt: skip
 _LEARNED = (
     ("denoiser", "denoiser"), ("states", "states"), ("w", "w"), ("guidance_scale", "scale"),
@@ -123,6 +123,7 @@ _LEARNED = (
 
 
 def _print_table(rows: list[dict[str, Any]], out: Path) -> None:
+    from rich import box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -132,7 +133,7 @@ def _print_table(rows: list[dict[str, Any]], out: Path) -> None:
     if not shown:
         shown = [r for r in rows if r["kind"] == "learned" and r["sigma"] is None]
         columns, title = _LEARNED, "score error of a learned model, all noise levels"
-    table = Table(title=title, title_justify="left", padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", padding=(0, 1, 0, 0), box=box.SIMPLE_HEAD)
     for _, head in columns:
         table.add_column(head, justify="right")
     for row in shown:

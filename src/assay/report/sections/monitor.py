@@ -110,7 +110,9 @@ def _missed(row: Row) -> str:
         f"Bar missed: {row.get('target')}, {_STATES.get(str(row.get('states')), '')}, "
         f"{_SCOPES.get(str(row.get('scope')), '')}: rank correlation "
         f"{text.number(rows.value(row, 'rank'), 3)} where {RANK:g} was asked, median ratio "
-        f"{text.number(rows.value(row, 'ratio'), 3)}, {text.number(row.get('known'))} cells."
+        f"{text.number(rows.value(row, 'ratio'), 3)}, typical factor "
+        f"{text.number(rows.value(row, 'factor'), 3)}, {text.number(row.get('known'))} cells of "
+        f"{text.number(row.get('errors'))} planted errors."
     )
 
 
