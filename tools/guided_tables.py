@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from assay.report.sections import guided_said
 from assay.runs import Run, write_aside
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "guided_rules.md"
@@ -24,7 +25,7 @@ def best(run: Run) -> str:
         "| diversity left | off the two values | novel | evaluations | n |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for row in _part(run, "best"):
+    for row in guided_said.part(run, "best"):
         change = (100 * row[name] for name in ("change", "change_low", "change_high"))
         lines.append(_line(
             row["family"], f"{row['w']:g}", f"{row['guidance_scale']:g}",
@@ -38,7 +39,7 @@ def best(run: Run) -> str:
 
 def by_w(run: Run, column: str) -> str:
     """Markdown: a share of every family at every w."""
-    pooled = _part(run, "pooled")
+    pooled = guided_said.part(run, "pooled")
     grid = sorted({row["w"] for row in pooled})
     lines = [
         _line("family", *(f"w = {w:g}" for w in grid), "n"),
@@ -59,7 +60,7 @@ def models(run: Run) -> str:
         "| natural overlap of rows |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
-    for row in _part(run, "model"):
+    for row in guided_said.part(run, "model"):
         losses = [
             "–" if row.get(c) is None else f"{row[c]:.3f} ± {1.96 * row[f'{c}_se']:.3f}"
             for c in ("loss_told", "loss_untold", "label_gain")
@@ -70,13 +71,22 @@ def models(run: Run) -> str:
     return "\n".join(lines)
 
 
+def findings(run: Run) -> str:
+    """Markdown: what the report concludes, sentence by sentence."""
+    lines = []
+    for found in guided_said.findings(run):
+        lines.append(f"- **{found.claim}.**")
+        lines += [f"  - {said}" for said in found.sentences]
+    return "\n".join(lines)
+
+
 def error(run: Run) -> str:
     """Markdown: the twin's score error by w."""
     lines = [
         "| w | guidance_scale | states | rule told | untold | guided | evaluations |",
         "|--:|--:|---|--:|--:|--:|--:|",
     ]
-    for row in _part(run, "error"):
+    for row in guided_said.part(run, "error"):
         sizes = (
             f"{row[c]:.2f} ({row[f'{c}_low']:.2f} to {row[f'{c}_high']:.2f})"
             for c in ("size_cond", "size_uncond", "size_guided")
@@ -87,6 +97,7 @@ def error(run: Run) -> str:
 
 
 TABLES = {
+    "findings": findings,
     "best": best,
     "models": models,
     "error": error,
@@ -106,10 +117,6 @@ TABLES = {
         )
     },
 }
-
-
-def _part(run: Run, name: str) -> list[Row]:
-    return [row for row in run.rows if row.get("part") == name]
 
 
 def _line(*cells: Any) -> str:

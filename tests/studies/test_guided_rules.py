@@ -110,6 +110,7 @@ def test_a_stopped_study_goes_on_and_ends_in_the_same_rows(small, tmp_path, monk
         (["--seeds", "-1"], "seeds"),
         (["--n", "1"], "n: "),
         (["--solver-steps", "0"], "--solver-steps must be 1 or more, got 0"),
+        (["--shipped", "--families", "edm"], "family 'edm' is not shipped; choose from exact"),
         (["--shipped", "--steps", "5"], "--steps trains, --shipped does not"),
     ],
 )

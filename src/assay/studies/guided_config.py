@@ -99,6 +99,10 @@ def from_shipped(**changes: Any) -> GuidedRules:
     from assay.rules import shipping
 
     names = models.shipped_names()
+    for name in changes.get("families", ()):
+        if name not in (EXACT, *names):
+            there = ", ".join((EXACT, *names))
+            raise ValueError(f"family {name!r} is not shipped; choose from {there}, or train it")
     hashes = {n: shipping.about(models.FOLDER / f"{n}.json")["sha256"] for n in names}
     return build({"families": (EXACT, *names), "shipped": hashes, **changes})
 

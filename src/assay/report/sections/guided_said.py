@@ -27,12 +27,15 @@ def anchor(run: Run) -> str:
 
 
 def part(run: Run, name: str) -> list[Row]:
-    """The rows of a part."""
-    return [row for row in run.rows if row.get("part") == name]
+    """The rows of a part, families in the order of the configuration."""
+    order = run.config.get("families")
+    places = {str(f): i for i, f in enumerate(order)} if isinstance(order, list) else {}
+    found = [row for row in run.rows if row.get("part") == name]
+    return sorted(found, key=lambda row: places.get(str(row.get("family")), len(places)))
 
 
 def families(run: Run) -> dict[str, list[Row]]:
-    """The pooled rows of each family by rising w, in the order of the Run."""
+    """The pooled rows of each family by rising w."""
     found = rows.groups(rows.known(part(run, "pooled"), "w", "intended"), "family")
     return {str(name): rows.by_w(held) for (name,), held in found.items()}
 
@@ -133,7 +136,10 @@ def _reference(run: Run) -> tuple[str, list[str]] | None:
     )
     if kept is not None:
         said += f"; at {text.weight(last['w'])} {text.ratio(kept)} of the diversity is left"
-    alone = "What learned models lose at large w beyond that is their score error, amplified."
+    alone = (
+        "What learned models lose beyond that is no doing of exact guidance: it is their own "
+        "error, amplified, and at few steps the solver's."
+    )
     return (EXACT if least["intended"] > 0.99 else INEXACT), [f"{said}. {alone}"]
 
 
