@@ -88,18 +88,20 @@ class Report:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-_HEADS = ("states", "sigma", "error", "95 % interval", "neighbours", "status")
+_HEADS = ("states", "sigma", "error", "interval", "neighbours", "among data", "status")
 
 
 def _line(row: Row) -> tuple[str, ...]:
     low, high = row.get("error_low"), row.get("error_high")
     interval = "" if high is None else f"{low or 0:.3g} to {high:.3g}"
-    near = row.get("neighbours")
+    near, among = row.get("neighbours"), row.get("on_data")
     said = row["status"] + (f": {row['reason']}" if row.get("reason") else "")
+    if row.get("covered", 1.0) < 1 - 1e-9 and not row.get("reason"):
+        said += f", over {row['covered']:.0%} of ln sigma"
     return (
         str(row["states"]), "all" if row["sigma"] is None else f"{row['sigma']:.3g}",
         "-" if row["error"] is None else f"{row['error']:.3g}", interval,
-        "" if near is None else f"{near:.3g}", said,
+        "" if near is None else f"{near:.3g}", "" if among is None else f"{among:.0%}", said,
     )  # fmt: skip
 
 
