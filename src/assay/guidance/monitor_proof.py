@@ -46,8 +46,8 @@ Row = dict[str, Any]
 
 class MonitorStudy(BaseModel):
     """Targets x held-out samples x kinds x sizes x w. ``n`` first: every kind and size; the others
-    only ``less_kinds`` and ``less_sizes``. pairs: antithetic noise pairs a datum and level, half
-    as many in more than two dimensions; paths: guided trajectories."""
+    only ``less_kinds`` and ``less_sizes``. pairs: antithetic noise pairs a datum and level;
+    paths: guided trajectories; half as many of both in more than two dimensions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     kind: Literal["guidance.monitor"] = "guidance.monitor"
@@ -175,8 +175,9 @@ def _errors(target: str, seed: int) -> ScoreErrors:
 def _place(target: str, n: int, seed: int, pairs: int, paths: int) -> Place:
     errors = _errors(target, seed)
     data = errors.target.cond.sample(n, np.random.default_rng([seed, n, len(target)]))
-    few = pairs if errors.target.dim <= 2 else max(1, pairs // 2)
-    config = monitor.MonitorConfig(pairs=few, paths=paths, substeps=2, seed=seed)
+    if errors.target.dim > 2:
+        pairs, paths = max(1, pairs // 2), max(8, paths // 2)
+    config = monitor.MonitorConfig(pairs=pairs, paths=paths, substeps=2, seed=seed)
     prepared = monitor.prepare(data, None, config)
     return Place(errors, prepared.keep())
 
