@@ -232,6 +232,23 @@ def test_choice_on_held_out_data_alone():
     assert "held-out" in found.support
 
 
+def test_torch_denoisers_of_images_get_torch_tensors():
+    """N(1, I) against 1/2 N(1, I) + 1/2 N(-1, I) on images of 2 x 2."""
+    torch = pytest.importorskip("torch")
+
+    def cond(x, sigma):
+        return torch.ones_like(x) + (x - 1) / (1 + sigma**2)
+
+    def uncond(x, sigma):
+        side = torch.tanh(x.sum(dim=(1, 2), keepdim=True) / (1 + sigma**2))
+        return side + (x - side) / (1 + sigma**2)
+
+    data = 1 + np.random.default_rng(2).standard_normal((60, 2, 2))
+    found = choose(cond, uncond, "diversity >= 90%", data=data, settings=_settings())
+    assert found.verdict == "satisfied"
+    assert found.w > 0
+
+
 # ---- bad input ---------------------------------------------------------------------------------
 
 

@@ -60,6 +60,7 @@ class PoolSampler:
         some = top * self._noise[:_BATCH]
         self._along = simulate.class_direction(Guided(self.cond, self.uncond, 1.0), some, top)
         self._knots: dict[tuple[int, bool], Knot] = {}
+        self._weights: dict[tuple[float, bool], Drawn] = {}  # the whole pool, judged
 
     @property
     def has_coarse(self) -> bool:
@@ -80,8 +81,13 @@ class PoolSampler:
         return self._members(w, index, coarse)
 
     def _members(self, w: float, index: np.ndarray, coarse: bool = False) -> Drawn:
-        x, plain = (a[index] for a in self._pool(w, coarse))
-        return Drawn(x, self._off(x), self._off(plain))
+        if (w, coarse) not in self._weights:
+            x, plain = self._pool(w, coarse)
+            self._weights[w, coarse] = Drawn(x, self._off(x), self._off(plain))
+        every = self._weights[w, coarse]
+        assert every.off is not None
+        assert every.off_plain is not None
+        return Drawn(every.x[index], every.off[index], every.off_plain[index])
 
     def _pool(self, w: float, coarse: bool) -> tuple[np.ndarray, np.ndarray]:
         low, share = self._between(w)
@@ -138,7 +144,7 @@ class PoolSampler:
         if criterion.off_support is not None and drawn.off is not None:
             values["off_support"] = float(drawn.off.mean())
         if criterion.diversity is not None:
-            ratio, _ = choosing_bounds.log_ratio(drawn.x, self._pool(0.0, False)[0])
+            ratio, _ = choosing_bounds.log_ratio(drawn.x, self._members(0.0, every).x)
             values["diversity"] = math.exp(ratio)
         return values
 
