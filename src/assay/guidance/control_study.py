@@ -62,18 +62,24 @@ def jobs(asked: ControlConfig) -> list[Job]:
         for name in _tuned_laws(asked)
         for i, params in enumerate(GRIDS[name])
     ]
-    for case in cases(asked.reporting, asked.errors, asked):
+    every = list(cases(asked.reporting, asked.errors, asked))
+    main = [PLAIN, BASELINE, *(name for name in (PEER, OURS) if name in asked.laws)]
+    more = [name for name in asked.laws if name not in main]
+    told = [case for case in every if case.error == asked.peers_error]
+    for case in every:
         found.append(Job(f"choice/{case.name}", _bind(_choice, case)))
-        every = case.error == asked.peers_error
-        names = asked.laws if every else [n for n in asked.laws if n in (BASELINE, PEER, OURS)]
-        order = [PLAIN, BASELINE, *(n for n in names if n != BASELINE)]
-        found += [Job(f"law/{case.name}/{name}", _bind(_law_row, case, name)) for name in order]
-        if every:
-            found += [
-                Job(f"front/{case.name}/{n}", _bind(_front, case, n)) for n in order if n != PLAIN
-            ]
+        found += _law_jobs(case, main)
+    for case in told:
+        found += _law_jobs(case, more)
+    for case in told:
+        names = [name for name in (*main, *more) if name != PLAIN]
+        found += [Job(f"front/{case.name}/{n}", _bind(_front, case, n)) for n in names]
     laws_of = [name for name in asked.laws if name != BASELINE]
     return found + [Job(f"summary/{name}", _bind(_summary, name)) for name in laws_of]
+
+
+def _law_jobs(case: Case, names: Sequence[str]) -> list[Job]:
+    return [Job(f"law/{case.name}/{name}", _bind(_law_row, case, name)) for name in names]
 
 
 def write(run: Run, job: Job) -> Row:
