@@ -16,9 +16,9 @@ pytestmark = [
 STEPS, SEEDS, W = 3, [0, 1], 2.5
 
 
-def recorded(pipe, prompt="a cat"):
+def recorded(pipe, prompt="a cat", **options):
     """(convention, run at w = 0, run at W)."""
-    subject = pipelines.subject(pipe, {"num_inference_steps": STEPS})
+    subject = pipelines.subject(pipe, {"num_inference_steps": STEPS, **options})
     convention, halves = conventions.how_it_guides(subject, prompt, SEEDS)
     runs = [subject.record(prompt, convention.setting(w), SEEDS, halves) for w in (0.0, W)]
     return convention, *runs
@@ -62,6 +62,17 @@ def test_flow_transformer_is_recorded_from_pure_noise(tiny, words):
     agrees(convention, zero, guided)
     assert np.isinf(guided.sigma[0])
     assert np.isfinite(guided.guided).all()
+
+
+@pytest.mark.slow
+def test_flux_is_recorded_by_its_two_calls(tiny, words):
+    """Guided by true_cfg_scale, conditional first, latents packed; with embeddings, refused."""
+    options = {"max_sequence_length": 16, "height": 16, "width": 16}
+    convention, zero, guided = recorded(tiny.flux(words), **options)
+    agrees(convention, zero, guided)
+    assert guided.ou.shape[2:] == (16, 16)
+    with pytest.raises(ValueError, match="FluxPipeline has a distilled guidance embedding"):
+        pipelines.subject(tiny.flux(words, guidance_embeds=True))
 
 
 @pytest.mark.slow

@@ -201,3 +201,23 @@ def flow_vae():
     made = vae()
     made.register_to_config(shift_factor=0.0)
     return made
+
+
+def flux(folder, guidance_embeds=False):
+    """A flow transformer over packed latents, guided by true_cfg_scale through two calls."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import T5Config, T5EncoderModel
+
+    torch.manual_seed(7)
+    network = FluxTransformer2DModel(
+        patch_size=1, in_channels=4 * CHANNELS, num_layers=1, num_single_layers=1,
+        attention_head_dim=16, num_attention_heads=2, joint_attention_dim=8,
+        pooled_projection_dim=8, axes_dims_rope=(4, 4, 8), guidance_embeds=guidance_embeds,
+    ).eval()  # fmt: skip
+    sizes = {"d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    encoder = T5EncoderModel(T5Config(vocab_size=2 * len(LETTERS) + 2, **sizes)).eval()
+    return FluxPipeline(
+        transformer=network, scheduler=FlowMatchEulerDiscreteScheduler(), vae=flow_vae(),
+        text_encoder=CLIPTextModel(text_config(8)).eval(), tokenizer=tokenizer(folder / "1"),
+        text_encoder_2=encoder, tokenizer_2=tokenizer(folder / "2"),
+    )  # fmt: skip

@@ -45,9 +45,10 @@ def test_error_size_is_the_root_mean_square_over_ln_sigma():
 def test_range_of_decoded_images_is_taken_before_clamping():
     images = np.zeros((2, 1, 2, 2))
     images[1] = [[[1.5, -3.0], [1.0, 0.2]]]
+    images[0, 0, 0, 0] = 1.005  # less than a grey level
     found = measures.of_images(images)
     assert found["clipped"] == pytest.approx([0, 0.5])
-    assert found["range_error"] == pytest.approx([0, (0.5 + 2.0) / 4])
+    assert found["range_error"] == pytest.approx([0.005 / 4, (0.5 + 2.0) / 4])
     images[0, 0, 0, 0] = np.nan
     found = measures.of_images(images)
     assert found["clipped"] == pytest.approx([0.25, 0.5])

@@ -10,7 +10,8 @@ unit vector along the mean of D(x | prompt) - D(x) over the steps and samples of
     amplification |x_end - x_end'| / (size sqrt(d)), x_end' with planted errors of predictions,
                  size = sqrt(mean over ln sigma of the squared error of eps): errors of the
                  conditional and the unconditional prediction independent, each of that size
-    clipped      share of the decoded values beyond [-1, 1], before any clamping
+    clipped      share of the decoded values beyond [-1, 1] by a grey level (2/255) or more, before
+                 any clamping: what rounding to bytes hides is not counted
     range_error  mean of max(|value| - 1, 0)
     disagreement root mean square of eps(prompt) - eps, mean over the steps
 
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 
 MONOTONE = 0.01  # a path that turned by at most this share counts as monotone
+LEVEL = 2 / 255  # one grey level of images in [-1, 1]
 SIDE = 32  # images are compared at this many pixels, or fewer
 
 
@@ -90,7 +92,7 @@ def of_images(decoded: np.ndarray) -> dict[str, np.ndarray]:
     """
     size = np.abs(decoded.reshape(len(decoded), -1).astype(np.float64))
     beyond = np.maximum(np.where(np.isnan(size), np.inf, size) - 1, 0)
-    return {"clipped": (beyond > 0).mean(1), "range_error": beyond.mean(1)}
+    return {"clipped": (beyond >= LEVEL).mean(1), "range_error": beyond.mean(1)}
 
 
 def features(images: np.ndarray, side: int = SIDE) -> np.ndarray:

@@ -20,8 +20,8 @@ TERMS = (
      "compared as pixels, averaged to at most 32 × 32."),
     ("diversity", "Root mean square distance between two images of one prompt, as a share of that "
      "at w = 0. Vendi score: an effective number of different images, of as many as seeds."),
-    ("clipped, range error", "Share of the decoder's values beyond [−1, 1] before the pipeline "
-     "clamps them, and how far beyond they are on average: blown-out colours."),
+    ("clipped, range error", "Share of the decoder's values a grey level or more beyond [−1, 1] "
+     "before the pipeline clamps them, and how far beyond on average: blown-out colours."),
     ("amplification", "Small independent errors, fixed along the way, are added to the "
      "conditional and the unconditional prediction: by how much more than that the final latents "
      "move, root mean square of both. It says what a network's own errors do at this w."),
