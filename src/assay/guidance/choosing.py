@@ -209,7 +209,12 @@ def _next(search: Search, ladder: _Ladder, ahead: float, step: float) -> int | N
         up = max(1, round(min(max(step / 2, 0.9 * ahead), 6 * step)))
         return min(low + up, search.top) if low < search.top else None
     assert high is not None
-    return max(0, high - max(1, round(max(step / 2, -1.2 * ahead)))) if high > 0 else None
+    if high == 0:
+        return None
+    safe, down = search.safe(high), max(0, high - max(1, round(max(step / 2, -1.2 * ahead))))
+    if search.rejections >= len(SPEND) - 1:
+        return safe // 2  # the last test of all is spent well below what the looks allow
+    return down if search.rejections < 2 else min(down, (safe + high) // 2)
 
 
 def _ended(search: Search, ladder: _Ladder, following: int | None, cost: int) -> str:

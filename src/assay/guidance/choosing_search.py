@@ -108,8 +108,16 @@ class Search:
                 held = place
             elif held >= 0 and any(m.margin < -2 * m.margin_se for m in found):
                 break
+        else:  # no clear failure: what the estimates say, if they say so at all
+            good = [p for p in self.looked if _least(self.looked[p]) >= 0]
+            held = max(good) if good and held >= 0 else held
         below = [p for p in self.looked if p > held]
         return held, min(below) if below and held >= 0 else None
+
+    def safe(self, place: int) -> int:
+        """The highest place below this one whose looks were held with room to spare, or 0."""
+        clear = [p for p, f in self.looked.items() if all(m.margin > 2 * m.margin_se for m in f)]
+        return max((p for p in clear if p < place), default=0)
 
     def locate(self) -> Place:
         """Where the criterion would just be held, from ever more samples near the end."""
