@@ -5,8 +5,10 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from assay import cli
+from assay.guidance import rollout_exact, rollout_rule
 from assay.guidance import rollout_simulation as simulation
 from assay.runs import Run
 
@@ -169,7 +171,7 @@ def simulated(tmp_path_factory):
 
 def test_simulated_rates_are_ordered_as_the_faults_are(simulated):
     rows = {row["key"]: row for row in Run.read(simulated).rows}
-    assert len(rows) == 21
+    assert len(rows) == 26
     far = rows["stages/quality/3"]
     assert far["rolled_back"] == 1 - far["held"]  # held at a healthy stage, or rolled back
     assert far["delay_90"] <= rows["stages/quality/1.5"]["delay_median"]
@@ -181,11 +183,27 @@ def test_simulated_rates_are_ordered_as_the_faults_are(simulated):
         assert row["guidance_scale"] == (None if row["w"] is None else 1 + row["w"])
 
 
+def test_exact_law_agrees_with_simulated_stages_and_a_closed_form():
+    # 800 streams at 3 times the limit; error probability 1e-4 for each of three figures
+    plan, n = rollout_rule.plan([0, 1], simulation.GUARDS, 0.3, 700), 800
+    for rate, at in ((0.03, 3.0), (0.01, 1.0)):
+        promoted, rolled = rollout_exact.stage_law(plan, rate)
+        verdict, rows = simulation.run_stage(plan, (at, 0.2), n, np.random.default_rng(3))
+        for law, found in ((promoted, verdict == 1), (rolled, verdict == -1)):
+            low, high = stats.binom.ppf([1e-4, 1 - 1e-4], n, law.sum())
+            assert low <= found.sum() <= high
+        assert rows[verdict == 1].min() == np.flatnonzero(promoted)[0] + 1
+    least = np.flatnonzero(promoted)[0] + 1  # no event so far: probability 0.99^n
+    assert promoted[least - 1] == pytest.approx(0.99**least)
+    assert promoted.sum() <= 0.3
+    assert rolled.sum() <= plan.beta
+
+
 def test_simulation_resumes_and_repeats(simulated, tmp_path):
     with Run.open(simulated, SMALL.data()) as run:
         simulation.fill(run, SMALL)
         first = run.rows
-    assert len((simulated / "rows.jsonl").read_text().splitlines()) == len(first) == 21
+    assert len((simulated / "rows.jsonl").read_text().splitlines()) == len(first) == 26
     with Run.open(tmp_path / "again", SMALL.data()) as run:
         simulation.fill(run, SMALL)
         assert run.rows == first

@@ -80,6 +80,11 @@ def test_claim_follows_the_intervals(tmp_path):
         (found,) = section.findings(made(tmp_path / f"{promoted}", rows(promoted=promoted)))
         assert found.claim == claim
         assert f"{100 * promoted:g} %" in found.sentences[0].replace(".0 %", " %")
+    more = {"key": "exact/off_support/1", "part": "exact", "scenario": "off_support",
+            "size": 1.0, "promoted": 0.0415, "alpha": 0.05}  # fmt: skip
+    (found,) = section.findings(made(tmp_path / "exact", [*rows(promoted=0.055), more]))
+    assert found.claim == section.CLAIM
+    assert "promoted with probability 4.15 % at one stage" in found.sentences.pop(1)
     assert "slowest to find: off_support at 1.5" in found.sentences[1]
     assert "7,953 rows in the median, within 15,906 in 90 %" in found.sentences[1]
     assert "quality at 3 × its limit" in found.sentences[2]
@@ -111,7 +116,7 @@ def test_names_with_markup_stay_inert(tmp_path, light):
     assert "&lt;script&gt;alert" in page
 
 
-@pytest.mark.parametrize("part", ["trace", "stages", "production"])
+@pytest.mark.parametrize("part", ["trace", "stages", "exact", "production"])
 def test_rows_that_lack_everything_are_drawn(tmp_path, part):
     odd = {"size": "x", "guards": [3, {"name": "a"}], "events": 7, "stages": 1, "alpha": None}
     thin = {"key": "c", "part": part, "size": 1.0}

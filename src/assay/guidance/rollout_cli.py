@@ -310,6 +310,11 @@ _COLUMNS = {
         ("false_rollback", "false rollback"), ("rolled_back", "rolled back"),
         ("delay_median", "delay"), ("delay_90", "90 %"), ("rows_to_promote_median", "to promote"),
     ),
+    "exact": (
+        ("scenario", "fault"), ("size", "x limit"), ("promoted", "promoted"),
+        ("rolled_back", "rolled back"), ("delay_median", "delay"), ("delay_90", "90 %"),
+        ("rows_to_promote_median", "to promote"), ("rows_to_promote_90", "90 %"),
+    ),
     "production": (
         ("scenario", "fault"), ("size", "x limit"), ("false_alarm", "false alarm"),
         ("detected", "detected"), ("delay_median", "delay"), ("delay_90", "90 %"),
@@ -325,7 +330,9 @@ def _table(rows: list[dict[str, Any]], out: Path) -> None:
     console = Console()
     for part, columns in _COLUMNS.items():
         found = [row for row in rows if row.get("part") == part]
-        title = f"{part}: {found[0]['n']:,} rollouts of each kind, alpha {found[0]['alpha']:g}"
+        n = found[0]["n"]
+        what = "one stage, no sampling" if n is None else f"{n:,} rollouts of each kind"
+        title = f"{part}: {what}, alpha {found[0]['alpha']:g}"
         table = Table(title=title, title_justify="left", padding=(0, 0, 0, 1))
         for name, head in columns:
             table.add_column(head, justify="left" if name == "scenario" else "right")

@@ -14,7 +14,8 @@ been decided after the budget of rows holds for good. Production: so many health
 fault; an alarm before it is false, the delay counts from it.
 
 The rule is the one that services use (:mod:`assay.guidance.rollout_rule`), on many streams at
-once. Intervals are Wilson's, 95 %. No network is called: nfe is 0.
+once. Intervals are Wilson's, 95 %. The same for off_support alone is computed exactly
+(:mod:`assay.guidance.rollout_exact`). No network is called: nfe is 0.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import numpy as np
 
 from assay import progress
 from assay.core.intervals import wilson
-from assay.guidance import rollout_rule, rollout_trace
+from assay.guidance import rollout_exact, rollout_rule, rollout_trace
 from assay.guidance.rollout_change import change
 from assay.guidance.rollout_rule import INSIDE, OUTSIDE, UNDECIDED, Plan
 from assay.guidance.rollout_state import TESTING, Standing
@@ -103,6 +104,8 @@ def _scenarios(study: Study) -> Iterator[tuple[str, Callable[[], Any]]]:
     for fault, size in [("clean", HEALTHY), *((f, s) for f in FAULTS for s in SIZES)]:
         if fault != "both":
             yield f"production/{fault}/{size:g}", own(production_row, fault, size)
+    for size in (HEALTHY, NEARER, *SIZES):
+        yield f"exact/off_support/{size:g}", lambda s=size: (exact_row(study, s), {})
     for fault, size in (("clean", HEALTHY), ("off_support", 3.0), ("quality", 1.5)):
         index += 1
         yield f"trace-{fault}-{size:g}", lambda f=fault, s=size, i=index: trace(study, i, f, s)
@@ -180,6 +183,13 @@ def stage_row(study: Study, rng: np.random.Generator, fault: str, size: float) -
         **_times("delay", delay),
         **_times("rows_to_promote", np.concatenate(taken)), "budget": plan.budget,
     }  # fmt: skip
+
+
+def exact_row(study: Study, size: float) -> Row:
+    """What happens at one stage with off_support at so many times its limit, without sampling."""
+    head = _head(study, "exact", "off_support", size, study.stages[study.faulty_from])
+    found = rollout_exact.stage_row(study.plan, 0.01 * size)
+    return {**head, "n": None, "seed": None, **found, "budget": study.budget}
 
 
 def production_row(study: Study, rng: np.random.Generator, fault: str, size: float) -> Row:

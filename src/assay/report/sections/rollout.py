@@ -49,7 +49,7 @@ _REACH = 4  # limits away from the good end that a drawing shows
 def sections(run: Run) -> list[Section]:
     """Traces of single rollouts, then the tables of all simulated ones."""
     blocks: list[Block] = [b for b in (gallery(run, r) for r in _part(run, "trace")) if b]
-    for part, make in (("stages", stages), ("production", production)):
+    for part, make in (("stages", stages), ("exact", exact), ("production", production)):
         found = rows.known(_part(run, part), "size")
         if found:
             blocks.append(make(found))
@@ -81,7 +81,10 @@ def findings(run: Run) -> list[Finding]:
     if not (faulty and false and alarm):
         return []
     pairs = [(r, name) for found, name in every for r in found]
-    claim = CLAIM if all(r[name] <= r["alpha"] for r, name in pairs) else UNCLEAR
+    known = {(r["scenario"], r["size"]): r["promoted"] for r in _exact(run)}
+    open_ = [r for r, name in pairs if r[name] > r["alpha"]]
+    settled = [known.get((r.get("scenario"), r.get("size")), 1.0) <= r["alpha"] for r in open_]
+    claim = CLAIM if all(settled) else UNCLEAR
     if any(r[f"{name}_low"] > r["alpha"] for r, name in pairs):
         claim = BROKEN
     told = [
@@ -90,10 +93,24 @@ def findings(run: Run) -> list[Finding]:
         f"{_worst(false, 'false_rollback')} were rolled back without cause; "
         f"{_worst(alarm, 'false_alarm')} fell back in production without cause."
     ]
+    at_limit = [r for r in _exact(run) if r["size"] == 1]
+    told += [_exactly(at_limit[0])] if at_limit else []
     slow = [r for r in faulty if r["size"] > 1 and r.get("delay_median")]
     told += [_delay(max(slow, key=lambda r: r["delay_median"]), "slowest")] if slow else []
     told += [_delay(min(slow, key=lambda r: r["delay_median"]), "fastest")] if slow else []
     return [Finding(claim, told, anchor(run))]
+
+
+def _exact(run: Run) -> list[Row]:
+    return [r for r in rows.known(_part(run, "exact"), "size", "promoted") if "scenario" in r]
+
+
+def _exactly(row: Row) -> str:
+    shown = text.number(100 * row["promoted"], 3)
+    return (
+        f"Exactly, without sampling: a w with {row['scenario']} at its limit is promoted with "
+        f"probability {shown} % at one stage."
+    )
 
 
 def _worst(found: Sequence[Row], column: str) -> str:
@@ -194,6 +211,20 @@ def stages(found: Sequence[Row]) -> Table:
         'limit. "Rows to promote": at healthy stages.'
     )
     return Table(columns, cells, note, _title(found, "Through the stages"))
+
+
+def exact(found: Sequence[Row]) -> Table:
+    """One stage with events alone, by the law of their counts."""
+    cells = [
+        [str(r.get("scenario")), text.number(r["size"]), *_w(r), _share(r, "promoted"),
+         _share(r, "rolled_back"), _times(r, "delay"), _times(r, "rows_to_promote"),
+         rows.value(r, "nfe")]
+        for r in found
+    ]  # fmt: skip
+    columns = ("metric", "× limit", "w", "guidance_scale", "promoted", "rolled back",
+               "delay (90 %)", "rows to promote (90 %)", "nfe")  # fmt: skip
+    note = "From the law of the counts, without sampling; the other guard inside at once."
+    return Table(columns, cells, note, "One stage, events alone: exact")
 
 
 def production(found: Sequence[Row]) -> Table:
