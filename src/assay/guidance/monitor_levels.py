@@ -19,9 +19,10 @@ that the part of x0 - D that is noise cancels where R - D is smooth; at small si
 
     J' = E[(P - D) . (R - D)] / sigma^2 - (what the jackknife over groups finds to be its bias),
 
-with R's error of smoothing multiplied by D's as in T. Where P has too few neighbours and the
-dimensions are many, R is a model, and J with |R - D|^2 in place of the product is all there is;
-what J says on held-out states beyond T is the model's own error, and widens J's interval.
+with R's error of smoothing multiplied by D's as in T. In many dimensions R is mostly a model, and
+J with |R - D|^2 in place of the product stands instead: the mean of few neighbours is biased there
+beyond the jackknife's reach. What J says on held-out states beyond T is the model's own error, and
+widens J's interval.
 States where held-out data are sparser than around 99 % of themselves are left out and counted.
 
 R is the mean of the references with weights >= 0 of sum 1 that have the least held-out loss.
@@ -43,6 +44,7 @@ _WIDTHS = (0.0, 0.1, 0.3, 1.0)  # of the posterior, in the width of Silverman's 
 _FEW = 8  # dimensions up to which smoothing the posterior helps
 _WORTH = 1 / 3  # of sigma: narrower widths change nothing
 _OFF = 0.01  # of held-out data lie where their density is lower than on the data
+_MANY = 10  # times the neighbours in more dimensions, where a mean of few is biased
 _SOME = 256  # held-out states at which a model is compared with T
 _FIRM = 1e3  # weight of the condition that the references' weights sum to 1
 
@@ -176,12 +178,13 @@ def surround(at: Level, refs: References, x: np.ndarray) -> Surrounding:
 
 class Visited(NamedTuple):
     """Jackknife values of error^2 (G,), each state's part of it (n,), how far R may be off as a
-    model (0 where it need not be asked), whether data can answer at all."""
+    model (0 where it need not be asked), how many neighbours an answer needs where there are too
+    few, else None."""
 
     values: np.ndarray
     states: np.ndarray
     allowance: float
-    answered: bool
+    needed: float | None
 
 
 def visited_error(
@@ -189,20 +192,23 @@ def visited_error(
 ) -> Visited:
     """J' of the denoiser's values (n, d) on visited states among the data, or J.
 
-    neighbours: how many the posterior needs, by median, for J'; excess: J less T on held-out
-    states where J may answer, else None.
+    neighbours: how many the posterior needs, by median, for J', ten times as many where the
+    dimensions are; excess: J less T on held-out states where R is a model and J answers, else
+    None.
     """
     on = around.on_data if around.on_data.any() else np.ones(len(denoised), dtype=bool)
     whole, without = around.reference
-    crowded = bool(np.median(around.neighbours[on]) >= neighbours)
+    many = denoised.shape[1] > _FEW
+    needed = neighbours * (_MANY if many else 1)
+    crowded = excess is None and bool(np.median(around.neighbours[on]) >= needed)
     other, others = around.raw if crowded else around.reference
     first, firsts = (whole[on], other[on]), (without[:, on], others[:, on])
     values = _jackknife(at.sigma, first, firsts, denoised[on])
     gap = (first[0] - denoised[on]) * (first[1] - denoised[on])
     states = gap.sum(axis=1) / at.sigma**2
     if crowded:
-        return Visited(values, states, 0.0, True)
-    return Visited(values, states, max(excess or 0.0, 0.0), excess is not None)
+        return Visited(values, states, 0.0, None)
+    return Visited(values, states, max(excess or 0.0, 0.0), needed if excess is None else None)
 
 
 def model_excess(at: Level, refs: References, denoised: np.ndarray, held: float) -> float | None:

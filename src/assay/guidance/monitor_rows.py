@@ -218,11 +218,11 @@ def _why_not(seen: Seen, config: Any) -> str:
             f"{share:.0%} of the states lie among the held-out data, "
             f"{config.on_data:.0%} are needed"
         )
-    if not seen.value.answered:
+    if seen.value.needed is not None:
         near = float(np.median(seen.around.neighbours))
         return (
             f"the states have {near:.1f} effective neighbours among the held-out data, "
-            f"{config.neighbours:g} are needed"
+            f"{seen.value.needed:g} are needed"
         )
     return ""
 
