@@ -58,11 +58,12 @@ def run(tmp_path, write_run):
     rows.append({"key": "sit/model", "part": "model", "family": "sit", "samples_seen": 2560,
                  "family_kind": "continuous", "parameters": 1000, "loss_told": 1.1,
                  "loss_told_se": 0.01, "natural_row": 0.25, "n": 2000})  # fmt: skip
-    for where, size in (("data", 2.0), ("guided", 6.0)):
+    for where, size, grown in (("data", 2.0, 0.0), ("guided", 6.0, 1.0)):
         rows += [{"key": f"twin/error/w={w:g}/{where}", "part": "error", "family": "twin", "w": w,
                   "guidance_scale": 1 + w, "where": where, "n": 128,
                   **_share("size_uncond", size, 1), **_share("size_guided", size * (1 + w), 1),
-                  "size_cond": size, "size_cond_low": size - 1, "size_cond_high": size + 1}
+                  **{f"size_cond{end}": size + grown * w + half
+                     for end, half in (("", 0), ("_low", -1), ("_high", 1))}}
                  for w in W]  # fmt: skip
     arrays = {f"shown.sit-w{w:g}-s0": np.linspace(-3, 3, 4 * 81).reshape(4, 9, 9) for w in W}
     return write_run(tmp_path / "guided", CONFIG, rows, arrays)
@@ -73,8 +74,9 @@ def test_claims_follow_the_intervals(run):
     assert list(claims) == [
         guided_said.GAINS, guided_said.BREAKS, guided_said.EXACT, guided_said.GROWS
     ]  # fmt: skip
-    assert "errs by 2 on noisy data" in claims[guided_said.GROWS][0]
-    assert "by 6 on the states that its own sampling at w = 20" in claims[guided_said.GROWS][0]
+    (error,) = claims[guided_said.GROWS]
+    assert "errs by 2 on noisy data" in error
+    assert "by 6 at w = 0 (guidance_scale 1); 26 at w = 20 (guidance_scale 21)" in error
     gain, rest = claims[guided_said.GAINS]
     assert gain.startswith("sit: best at w = 3 (guidance_scale 4)")
     assert "50.0 % of samples, 20.0 % at w = 0: +30.0 points" in gain
@@ -101,7 +103,7 @@ def test_every_family_and_w_is_drawn_with_its_guidance_scale(run):
     pictures = next(g for g in galleries if g.title == "Samples: sit")
     assert [p.sub for p in pictures.items] == [f"guidance_scale {1 + w:g}" for w in W]
     (error,) = [g for g in galleries if g.title.startswith("The score error")]
-    assert [t["y"] for t in error.items[0].data] == [[2.0] * 3, [6.0] * 3]
+    assert [t["y"] for t in error.items[0].data] == [[2.0] * 3, [6.0, 9.0, 26.0]]
     tables = [b for b in section.blocks if isinstance(b, Table)]
     assert len(tables[-1].rows) == 9
     assert section.command == "assay studies guided-rules --out DIR"

@@ -15,8 +15,8 @@ BREAKS = "Strong guidance breaks learned rules"
 BEARS = "Strong guidance costs these models little of the rule they are told"
 EXACT = "Without score error guidance breaks no rule: it only makes samples alike"
 INEXACT = "Without score error guidance keeps most of the rule"
-GROWS = "Guidance drives a learned model to where its score is worse"
-STAYS = "A learned model's score is no worse where guidance drives it"
+GROWS = "Strong guidance drives a learned model to where its score is worse"
+STAYS = "A learned model's score is no worse where strong guidance drives it"
 REFERENCE = "exact"
 WHERE = {"data": "noisy data", "guided": "states of guided sampling"}
 
@@ -148,18 +148,25 @@ def _error(run: Run) -> tuple[str, list[str]] | None:
     data, guided = ([r for r in found if r.get("where") == where] for where in WHERE)
     if not data or not guided:
         return None
-    last = guided[-1]
-    base = next((r for r in data if r["w"] == last["w"]), data[-1])
-    grows = (rows.value(last, "size_cond_low") or 0) > (rows.value(base, "size_cond_high") or 0)
+    first, last = guided[0], guided[-1]
+    least = min(guided, key=lambda row: row["size_cond"])
+    grows = (rows.value(last, "size_cond_low") or 0) > (rows.value(first, "size_cond_high") or 0)
+    told = "; ".join(
+        f"{text.number(row['size_cond'], 3)} at {text.weight(row['w'])}"
+        for row in sorted({r["w"]: r for r in (first, least, last)}.values(), key=_w)
+    )
     said = (
-        f"A network trained on the exact law errs by {text.number(base['size_cond'], 3)} on noisy "
-        f"data (root mean square, rule told) and by {text.number(last['size_cond'], 3)} on the "
-        f"states that its own sampling at {text.weight(last['w'])} visits; the guided denoiser's "
-        f"error goes from {text.number(guided[0]['size_guided'], 3)} at "
-        f"{text.weight(guided[0]['w'])} to {text.number(last['size_guided'], 3)} "
+        f"A network trained on the exact law errs by {text.number(data[0]['size_cond'], 3)} on "
+        f"noisy data (root mean square, rule told), and on the states that its own sampling "
+        f"visits by {told}. The guided denoiser's error goes from "
+        f"{text.number(first['size_guided'], 3)} to {text.number(last['size_guided'], 3)} there "
         f"(n = {text.number(last.get('n'))})."
     )
     return (GROWS if grows else STAYS), [said]
+
+
+def _w(row: Row) -> float:
+    return row["w"]
 
 
 def trained(found: Sequence[Row]) -> str:
