@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from assay.guidance import image_claim, image_models, image_quality
+from assay.guidance import image_claim, image_models, image_quality, image_study
 from assay.runs import Run, write_aside
 
 ROOT = Path(__file__).parent.parent
@@ -51,6 +51,9 @@ drop: its largest fall (1 = the way between the means); log-odds: nats by the ju
 distance to the nearest held-out image over that of real ones; far: share beyond their 95 %
 quantile; range: amount by which pixels leave the grey scale, mean a pixel, before and after the
 final denoise. Intervals of every row are in the Run; real: as many real images in their place.
+"""
+PIECE = """This is a small piece of the study that `{command}` computes: few
+samples, so intervals are wide.
 """
 VERDICT = """
 ### Does the rule find the best w?
@@ -231,9 +234,11 @@ def study(run: Run) -> list[str]:
     )
     facts = {"size": SIZES[name], "command": run.config["command"], "n_rows": len(run.rows),
              "how": _how(run), "data": ends, "accuracy": accuracy}  # fmt: skip
+    whole = image_study.study8() if name == "digits8" else image_study.study28()
+    piece = [] if run.config["command"] == whole.command else [PIECE.format(command=whole.command)]
     grid = len(run.config["w"])
     return [
-        STUDY.format(**facts), *by_w(run), VERDICT.format(n_w=grid), *verdicts(run),
+        STUDY.format(**facts), *piece, *by_w(run), VERDICT.format(n_w=grid), *verdicts(run),
         *conclusion(run), DIGITS, *digits(run),
     ]  # fmt: skip
 
