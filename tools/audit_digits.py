@@ -25,7 +25,8 @@ from assay.guidance.auditing import Audit, audit
 from assay.report import pages
 
 NULL = 1000  # DiTPipeline's class of none
-W = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
+FIRST = 100  # seed; the limits were looked at with seeds below it
+W = (0.0, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
 
 
 class Pixels(torch.nn.Module):
@@ -90,9 +91,9 @@ def held_out(folder: Path) -> Path:
     return folder
 
 
-def run(out: Path | None, digits: int = 10, seeds: int = 8, steps: int = 25, w: Any = W) -> Audit:
+def run(out: Path | None, digits: int = 10, seeds: int = 4, steps: int = 15, w: Any = W) -> Audit:
     """The audit of so many digits; off_support is beside held-out images of all digits."""
-    asked = settings({"steps": steps, "seeds": list(range(seeds))})
+    asked = settings({"steps": steps, "seeds": list(range(FIRST, FIRST + seeds))})
     names = [str(d) for d in range(digits)]
     with tempfile.TemporaryDirectory() as folder:
         real = held_out(Path(folder) / "held-out-digits")
@@ -102,10 +103,10 @@ def run(out: Path | None, digits: int = 10, seeds: int = 8, steps: int = 25, w: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=4)
     given = parser.parse_args()
     found = run(given.out, seeds=given.seeds)
-    names = ("w", "guidance_scale", "off_support", "diversity", "clipped", "overshoot",
+    names = ("w", "guidance_scale", "off_support", "diversity", "range_error", "overshoot",
              "monotone_means", "amplification", "nfe", "n")  # fmt: skip
     print(" | ".join(names))
     for row in found.of("weight"):

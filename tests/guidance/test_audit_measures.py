@@ -152,12 +152,12 @@ def test_bad_input_is_one_line_before_anything_is_loaded(name, tmp_path, monkeyp
 # ---- the recommendation ------------------------------------------------------------------------
 
 
-def line(w, off=0.05, diversity=1.0, clipped=0.0, **more):
+def line(w, off=0.05, diversity=1.0, error=0.0, **more):
     return {
         "w": w, "guidance_scale": 1 + w, "setting": 1 + w, "n": 200, "n_prompts": 50, "nfe": 8.0,
         "off_support": off, "off_support_low": 0.0, "off_support_high": off + 0.02,
-        "diversity": diversity, "diversity_low": diversity - 0.05, "clipped": clipped,
-        "clipped_high": clipped, "monotone_means": 1.0, "reference": "w = 0", "w_measured": w,
+        "diversity": diversity, "diversity_low": diversity - 0.05, "range_error": error,
+        "range_error_high": error, "monotone_means": 1.0, "reference": "w = 0", "w_measured": w,
         "residual": 0.0, **more,
     }  # fmt: skip
 
@@ -175,7 +175,8 @@ def test_largest_weight_up_to_which_all_limits_hold_is_recommended():
 @pytest.mark.parametrize(
     ("broken", "said"),
     [({"off": 0.2}, "20 % of its samples lie off the support"),
-     ({"clipped": 0.03}, "3 % of the decoded values are beyond [-1, 1], 0 % at w = 0")],
+     ({"error": 0.03}, "are 0.03 beyond [-1, 1] on average, 0 at w = 0 (limit 0.02 more)"),
+     ({"error": None}, "some of its decoded values are no numbers")],
 )  # fmt: skip
 def test_each_limit_stops(broken, said):
     found = audit_advice.recommend([line(0), line(3, **broken)], Limits())

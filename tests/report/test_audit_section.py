@@ -25,6 +25,7 @@ def sample(prompt, index, w, seed):
 
 def weight(w):
     means = {"off_support": w / 10, "diversity": 1 - w / 5, "clipped": w / 100,
+             "range_error": w / 50,
              "overshoot": w / 3, "amplification": 2 + 3 * w, "disagreement": 0.2}  # fmt: skip
     ends = {f"{name}_low": 0.9 * v for name, v in means.items()}
     ends |= {f"{name}_high": 1.1 * v for name, v in means.items()}

@@ -47,25 +47,27 @@ def breaks(row: Row, zero: Row, limits: Limits) -> list[str]:
             f"the diversity of a prompt's images is {100 * diversity:.3g} % of that at w = 0 "
             f"(limit {100 * limits.diversity:g} %)"
         )
-    more = row["clipped"] - zero["clipped"]
-    if more > limits.clipped:
+    error, usual = row["range_error"], zero["range_error"]
+    if error is None:
+        broken.append("some of its decoded values are no numbers")
+    elif usual is not None and error - usual > limits.range_error:
         broken.append(
-            f"{100 * row['clipped']:.3g} % of the decoded values are beyond [-1, 1], "
-            f"{100 * zero['clipped']:.3g} % at w = 0 (limit {100 * limits.clipped:g} % more)"
+            f"the decoded values are {error:.3g} beyond [-1, 1] on average, {usual:.3g} at w = 0 "
+            f"(limit {limits.range_error:g} more)"
         )
     return broken
 
 
 def surely(row: Row, zero: Row, limits: Limits) -> bool:
-    """Whether the whole intervals of off_support and diversity keep the limits."""
+    """Whether the whole intervals of the three measures keep the limits."""
     if row is zero:
         return True
     low, high = row.get("diversity_low"), row["off_support_high"]
-    clipped = row.get("clipped_high")
-    if low is None or clipped is None:
+    error = row.get("range_error_high")
+    if low is None or error is None:
         return False
     held = high <= limits.off_support and low >= limits.diversity
-    return held and clipped - zero["clipped"] <= limits.clipped
+    return held and error - zero["range_error"] <= limits.range_error
 
 
 def _reference(row: Row) -> str:

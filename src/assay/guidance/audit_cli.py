@@ -136,7 +136,7 @@ def _run(pipeline: str, asked: Asked, out: Path, flags: Flags) -> Audit:
 
 _COLUMNS = (
     ("w", "w"), ("guidance_scale", "scale"), ("off_support", "off"), ("diversity", "diversity"),
-    ("clipped", "clipped"), ("overshoot", "overshoot"), ("amplification", "amplified"),
+    ("range_error", "range error"), ("overshoot", "overshoot"), ("amplification", "amplified"),
     ("nfe", "nfe"), ("seconds", "s/image"),
 )  # fmt: skip
 

@@ -69,6 +69,8 @@ class Summary:
             found[name] = rows[0][name]
         for name in MEANS:
             found |= self._mean(name, [r.get(name) for r in rows])
+        if any(r.get("range_error") is None for r in rows):  # values that are no numbers
+            found |= _interval("range_error", np.array([]))
         found |= _share("monotone", [bool(r["monotone"]) for r in rows])
         found["monotone_means"] = self._monotone_means(w)
         found["overshoot_of_mean"] = self._overshoot_of_mean(w)

@@ -20,8 +20,8 @@ TERMS = (
      "compared as pixels, averaged to at most 32 × 32."),
     ("diversity", "Root mean square distance between two images of one prompt, as a share of that "
      "at w = 0. Vendi score: an effective number of different images, of as many as seeds."),
-    ("clipped, range error", "Share of the decoder's values a grey level or more beyond [−1, 1] "
-     "before the pipeline clamps them, and how far beyond on average: blown-out colours."),
+    ("clipped, range error", "Of the decoder's values before the pipeline clamps them to [−1, 1]: "
+     "the share that is a grey level or more beyond, and how far beyond all are on average."),
     ("amplification", "Small independent errors, fixed along the way, are added to the "
      "conditional and the unconditional prediction: by how much more than that the final latents "
      "move, root mean square of both. It says what a network's own errors do at this w."),
@@ -38,7 +38,7 @@ COLUMNS = {
     "disagreement": "disagreement", "w_measured": "w as measured", "nfe": "evaluations an image",
     "seconds": "seconds an image",
 }  # fmt: skip
-_ONLY_SAMPLES = ("range_error", "returned", "turned", "disagreement")  # panels show their means
+_ONLY_SAMPLES = ("clipped", "returned", "turned", "disagreement")  # panels show their means
 _SHARES = ("off_support", "diversity", "clipped", "turned")
 
 
@@ -129,7 +129,7 @@ def measures(lines: Sequence[Row]) -> list[Block]:
     panels = [
         curves.curve(group, "off_support", axes.shares("share of images", False), "Off support"),
         curves.curve(group, "diversity", share, "Diversity"),
-        curves.curve(group, "clipped", axes.shares("share of values", False), "Clipped"),
+        curves.curve(group, "range_error", _positive("mean excess"), "Range error"),
         curves.curve(group, "amplification", _positive("× size of the error"), "Amplification"),
         curves.curve(group, "overshoot", axes.axis("latent units"), "Overshoot"),
         curves.curve(group, "returned", _positive("latent units"), "Returned"),
