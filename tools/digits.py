@@ -5,6 +5,7 @@ python tools/digits.py out/digits8 [out/digits28]
 
 from __future__ import annotations
 
+import itertools
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -205,9 +206,8 @@ def conclusion(run: Run) -> list[str]:
             f"{min(rule):g} to {max(rule):g}). It is as good as the best w in {held['holds']} of "
             f"{n} pairs of digit and measure, above the best w in {above} and below it in "
             f"{below}; w = 3 is as good in {held['paper_holds']}. As it is worded the rule is as "
-            f"good in {held['largest_holds']}: it takes w = {max(run.config['w']):g}, the end of "
-            f"the grid, for {most} of {len(own)} digits, because there the projection only rises "
-            "again while the images have left the data."
+            f"good in {held['largest_holds']}."
+            + (OUT.format(end=max(run.config["w"]), k=most, n=len(own)) if most else "")
             + (ODDS.format(far=FAR, digits=", ".join(map(str, odds))) if odds else "")
         )
     told = "\nIn all, recall and Vendi score left out, which reward whatever scatters:\n"
@@ -216,6 +216,10 @@ def conclusion(run: Run) -> list[str]:
 
 SCATTER = ("recall", "vendi")
 FAR = 8.0
+OUT = (
+    " It takes w = {end:g}, the end of the grid, for {k} of {n} digits, whose projection there "
+    "only rises while the images have left the data."
+)
 ODDS = (
     " Log-odds alone name a w of {far:g} or more the best for digit {digits}: a classifier does "
     "not see that images have left the data."
@@ -243,11 +247,22 @@ def study(run: Run) -> list[str]:
     ]  # fmt: skip
 
 
-def _wrapped(line: str) -> str:
-    """A paragraph in lines of 99; tables and headings as they are."""
-    if line.startswith(("|", "#")) or len(line) <= 99:
-        return line
-    return textwrap.fill(line, 99, subsequent_indent="  " if line.startswith("- ") else "")
+def _wrapped(lines: Sequence[str]) -> list[str]:
+    """Paragraphs in lines of 99; tables, headings and lists start lines of their own."""
+    out: list[str] = []
+    for own, part in itertools.groupby(lines, lambda line: line == "" or line[0] in "|#-"):
+        told = list(part) if own else [" ".join(part)]
+        out += [piece for line in told for piece in _fill(line)]
+    return out
+
+
+def _fill(line: str) -> list[str]:
+    if line.startswith(("|", "#")) or not line:
+        return [line]
+    further = "  " if line.startswith("- ") else ""
+    return textwrap.wrap(
+        line, 99, subsequent_indent=further, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def main(*folders: str) -> None:
@@ -258,7 +273,7 @@ def main(*folders: str) -> None:
         parts += study(run)
     path = ROOT / "docs" / "digits.md"
     lines = "\n".join(parts).splitlines()
-    write_aside(path, ("\n".join(_wrapped(line) for line in lines) + "\n").encode())
+    write_aside(path, ("\n".join(_wrapped(lines)) + "\n").encode())
     print(path)
 
 
