@@ -251,7 +251,8 @@ def _wrapped(lines: Sequence[str]) -> list[str]:
     """Paragraphs in lines of 99; tables, headings and lists start lines of their own."""
     out: list[str] = []
     for own, part in itertools.groupby(lines, lambda line: line == "" or line[0] in "|#-"):
-        told = list(part) if own else [" ".join(part)]
+        given = list(part)
+        told = given if own else [" ".join(given)]
         out += [piece for line in told for piece in _fill(line)]
     return out
 
