@@ -92,6 +92,12 @@ def test_without_a_certain_gain_or_break_nothing_of_the_kind_is_claimed(tmp_path
     assert claims == [guided_said.NOTHING, guided_said.BEARS]
 
 
+def test_where_some_models_bear_strong_guidance_the_claim_says_so(tmp_path, write_run):
+    rows = [_pooled("sit", w, p) for w, p, _ in SIT] + [_pooled("gpt2", w, 0.7) for w in W]
+    run = write_run(tmp_path / "some", CONFIG, rows)
+    assert [f.claim for f in guided_rules.findings(run)] == [guided_said.SOME]
+
+
 def test_every_family_and_w_is_drawn_with_its_guidance_scale(run):
     (section,) = guided_rules.sections(run)
     galleries = [b for b in section.blocks if isinstance(b, Gallery)]

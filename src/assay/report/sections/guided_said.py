@@ -12,6 +12,7 @@ from assay.runs import Run
 GAINS = "Guidance makes learned models keep the rule they are told more often, up to a point"
 NOTHING = "Guidance does not make these models keep the rule they are told more often"
 BREAKS = "Strong guidance breaks learned rules"
+SOME = "Strong guidance breaks the rules of some learned models, not of others"
 BEARS = "Strong guidance costs these models little of the rule they are told"
 EXACT = "Without score error guidance breaks no rule: it only makes samples alike"
 INEXACT = "Without score error guidance keeps most of the rule"
@@ -117,7 +118,8 @@ def _strong(run: Run) -> tuple[str, list[str]] | None:
         said.append(words + ")")
     top = max(last["w"] for _, last in ends.values())
     held = f"Samples that keep the intended rule at {text.weight(top)}: {'; '.join(said)}."
-    return (BREAKS if broken else BEARS), [held]
+    claim = BREAKS if broken == len(ends) else SOME if broken else BEARS
+    return claim, [held]
 
 
 def _reference(run: Run) -> tuple[str, list[str]] | None:
