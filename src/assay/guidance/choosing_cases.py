@@ -106,10 +106,14 @@ CASES = (
     Case("boxes-2d-field", "uniforms", OFF, BOX, "field", 0.1),
     Case("gaussians-2d-off", "gaussians", OFF, PLANE),
 )
-# In 64 dimensions, from pools; not among the default cases.
+# In 64 dimensions, from pools; not among the default cases. Under this solver 1 % of the mixture's
+# own samples are off at w = 0, so that a limit of 1 % can hardly be shown; 5 % came after that.
 DIGITS = (
     Case("digits-mixture", "digits", BOTH, pool="digits-mixture"),
-    Case("digits-mixture-off", "digits", OFF, pool="digits-mixture"),
+    Case(
+        "digits-mixture-5", "digits",
+        "off_support < 5%; diversity >= 80%; confidence 95%", pool="digits-mixture",
+    ),
     Case(
         "digits-learned", "learned digits",
         "off_support < 5%; diversity >= 70%; confidence 95%", pool="digits-learned",
