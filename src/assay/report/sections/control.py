@@ -139,14 +139,22 @@ def figure(group: Sequence[Row], plain: Row | None = None) -> Figure | None:
     if not usable:
         return None
     order = sorted(usable, key=lambda row: str(row.get("law")) in COLORS)
-    x = axes.axis("class odds (nats)")
-    y = axes.axis("W1 to p(x|z)", rangemode="tozero")
+    main = [p for row in usable if row.get("law") in (BASELINE, OURS) for p in _points(row)]
+    x = axes.axis("class odds (nats)", **_span([p[0] for p in main]))
+    y = axes.axis("W1 to p(x|z)", **_span([0.0, *(p[1] for p in main)]))
     traces = [_trace(row) for row in order]
     if plain and rows.known([plain], "class_odds", "w1"):
         at = [plain["class_odds"]], [plain["w1"]]
         traces.append(fig.points(*at, PLAIN, fig.CONDITIONAL, mode="markers"))
     title, sub = text.capital(str(usable[0].get("target"))), f"error: {usable[0].get('error')}"
     return fig.figure(traces, x, y, title, sub=sub, height=270)
+
+
+def _span(values: Sequence[float]) -> dict[str, Any]:
+    """A range with some room: laws that leave the drawing do not squeeze the others."""
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    room = 0.08 * (high - low)
+    return {"range": [low - room, high + room]} if room else {}
 
 
 def _points(row: Row) -> list[tuple[float, float, Any, Any]]:
