@@ -129,6 +129,15 @@ def test_states_far_from_the_data_are_unknown():
     assert report.total["visited"]["status"] == report.total["ratio"]["status"] == "unknown"
 
 
+def test_a_single_state_among_the_data_is_no_answer():
+    far = np.append(np.zeros((1, 1)), np.full((19, 1), 40.0), axis=0)
+    report = guidance.score_error(biased, DATA, SIGMAS, states=[(0.5, far)], config=FEW)
+    row = report.rows[-1]
+    assert row["status"] == "unknown"
+    assert row["on_data"] == pytest.approx(0.05)
+    assert np.isfinite(row["squared_se"])
+
+
 def test_too_few_neighbours_are_unknown():
     plane = np.random.default_rng(5).standard_normal((200, 2))
     states = [(0.004, plane[:50] + 0.004)]

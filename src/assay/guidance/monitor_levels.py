@@ -196,7 +196,7 @@ def visited_error(
     dimensions are; excess: J less T on held-out states where R is a model and J answers, else
     None.
     """
-    on = around.on_data if around.on_data.any() else np.ones(len(denoised), dtype=bool)
+    on = around.on_data if around.on_data.sum() > 1 else np.ones(len(denoised), dtype=bool)
     whole, without = around.reference
     many = denoised.shape[1] > _FEW
     needed = neighbours * (_MANY if many else 1)

@@ -272,13 +272,13 @@ def _held_truth(place: Place, wrong: Wrong) -> dict[float, float]:
 
 
 def _visited_truth(place: Place, wrong: Wrong, states: monitor.States) -> dict[float, float]:
-    """Truth on the visited states that lie among the held-out data, all of them where none do."""
+    """Truth on the visited states that lie among the held-out data, all of them where hardly any do."""
     true = {}
     for at in place.prepared.levels():
         x = states.at[at.sigma]
         crowd = place.prepared.references.raw.crowd(x, at.sigma)
         on = crowd.log_density >= at.least_density
-        kept = x[on] if on.any() else x
+        kept = x[on] if on.sum() > 1 else x
         exact = place.errors.target.cond.denoise(kept, at.sigma)
         true[at.sigma] = _square(wrong(kept, at.sigma), exact, at.sigma)
     return true
