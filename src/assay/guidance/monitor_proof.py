@@ -272,7 +272,7 @@ def _held_truth(place: Place, wrong: Wrong) -> dict[float, float]:
 
 
 def _visited_truth(place: Place, wrong: Wrong, states: monitor.States) -> dict[float, float]:
-    """Truth on the visited states that lie among the held-out data, all of them where hardly any do."""
+    """Truth on the visited states among the held-out data, on all where hardly any are."""
     true = {}
     for at in place.prepared.levels():
         x = states.at[at.sigma]
