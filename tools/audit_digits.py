@@ -19,9 +19,10 @@ import torch
 from diffusers.pipelines.dit.pipeline_dit import DiTPipeline
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-from assay.guidance import image_data, image_models
-from assay.guidance.audit_config import settings
-from assay.guidance.auditing import Audit, audit
+from assay.guidance.auditing.audit import Audit, audit
+from assay.guidance.auditing.config import settings
+from assay.guidance.images import data as image_data
+from assay.guidance.images import models as image_models
 from assay.report import pages
 
 NULL = 1000  # DiTPipeline's class of none

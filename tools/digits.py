@@ -13,7 +13,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from assay.guidance import image_claim, image_models, image_quality, image_study
+from assay.guidance.images import claim as image_claim
+from assay.guidance.images import models as image_models
+from assay.guidance.images import quality as image_quality
+from assay.guidance.images import study as image_study
 from assay.runs import Run, write_aside
 
 ROOT = Path(__file__).parent.parent

@@ -142,7 +142,7 @@ def _samplers(run: Any, config: dict[str, Any]) -> None:
 
 
 def _image_study(run: Any, config: dict[str, Any]) -> None:
-    from assay.guidance import image_study
+    from assay.guidance.images import study as image_study
 
     asked = image_study.StudyConfig.model_validate(config)
     for _ in image_study.fill(run, asked):
@@ -161,7 +161,7 @@ def _peers(run: Any, config: dict[str, Any]) -> None:
 
 
 def _choosing(run: Any, config: dict[str, Any]) -> None:
-    from assay.guidance import choosing_study
+    from assay.guidance.choosing import study as choosing_study
 
     choosing_study.fill(run, config)
 
@@ -179,7 +179,7 @@ def _guided_rules_config() -> dict[str, Any]:
 
 
 def _choosing_config() -> dict[str, Any]:
-    from assay.guidance import choosing_study
+    from assay.guidance.choosing import study as choosing_study
 
     return choosing_study.demo_config()
 
@@ -224,7 +224,7 @@ def _shipped() -> tuple[Study, ...]:
 
 
 def _image_config() -> dict[str, Any]:
-    from assay.guidance import image_study
+    from assay.guidance.images import study as image_study
 
     return image_study.demo().model_dump(mode="json")
 

@@ -14,7 +14,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from assay import cli
 from assay.guidance import audit
-from assay.guidance.audit_config import settings
+from assay.guidance.auditing.config import settings
 from assay.runs import Run
 
 pytestmark = pytest.mark.filterwarnings(

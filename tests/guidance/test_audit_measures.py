@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from assay import cli
-from assay.guidance import audit_advice, audit_config, audit_inputs
-from assay.guidance import audit_measures as measures
-from assay.guidance.audit_config import Limits
+from assay.guidance.auditing import advice as audit_advice
+from assay.guidance.auditing import config as audit_config
+from assay.guidance.auditing import inputs as audit_inputs
+from assay.guidance.auditing import measures
+from assay.guidance.auditing.config import Limits
 
 
 def test_direction_is_the_mean_difference():

@@ -7,13 +7,12 @@ import pytest
 
 from assay.core import anytime, intervals
 from assay.guidance import Criterion, choose, targets
-from assay.guidance import choosing_bounds as bounds
-from assay.guidance import choosing_draw as drawing
-from assay.guidance import choosing_rules as rules
-from assay.guidance.choosing import Settings, choose_from
-from assay.guidance.choosing_cases import Case, denoisers
-from assay.guidance.choosing_search import SPEND, SPEND_ZERO
-from assay.guidance.choosing_table import TableSampler, keeps
+from assay.guidance.choosing import bounds, rules
+from assay.guidance.choosing import draw as drawing
+from assay.guidance.choosing.cases import Case, denoisers
+from assay.guidance.choosing.choose import Settings, choose_from
+from assay.guidance.choosing.search import SPEND, SPEND_ZERO
+from assay.guidance.choosing.table import TableSampler, keeps
 from assay.guidance.config import Simulation
 
 STEPS = 24

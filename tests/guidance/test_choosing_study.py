@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from assay import cli
-from assay.guidance import choosing_cases as cases
-from assay.guidance import choosing_draw as drawing
-from assay.guidance import choosing_pool, targets
-from assay.guidance import choosing_rules as rules
-from assay.guidance import choosing_study as study
-from assay.guidance.choosing_table import keeps
+from assay.guidance import targets
+from assay.guidance.choosing import cases, rules, study
+from assay.guidance.choosing import draw as drawing
+from assay.guidance.choosing import pool as choosing_pool
+from assay.guidance.choosing.criterion import Criterion
+from assay.guidance.choosing.table import keeps
 from assay.guidance.config import Simulation
-from assay.guidance.criterion import Criterion
 from assay.runs import Run
 
 CONFIG = study.StudyConfig(cases=("gaussians",), seeds=2, cap=1024, steps=24, coarse_steps=12)

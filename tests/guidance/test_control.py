@@ -11,8 +11,9 @@ from scipy import integrate
 from assay.core import components, noise, solver
 from assay.core import mixture as core
 from assay.core.guidance import Guided
-from assay.guidance import control, laws, targets
+from assay.guidance import laws, targets
 from assay.guidance.config import Simulation
+from assay.guidance.control import thrifty as control
 from assay.guidance.simulate import simulate
 
 

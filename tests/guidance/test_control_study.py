@@ -9,9 +9,13 @@ import pytest
 from cyclopts import App
 
 from assay.core.guidance import Guided
-from assay.guidance import control_cli, control_config, control_match, control_study, laws, targets
-from assay.guidance import control_targets as places
-from assay.guidance.control_match import Measured
+from assay.guidance import laws, targets
+from assay.guidance.control import cli as control_cli
+from assay.guidance.control import config as control_config
+from assay.guidance.control import match as control_match
+from assay.guidance.control import study as control_study
+from assay.guidance.control import targets as places
+from assay.guidance.control.match import Measured
 from assay.report.blocks import Gallery
 from assay.report.sections import control as sections
 from assay.runs import Run

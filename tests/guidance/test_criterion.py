@@ -2,7 +2,7 @@
 
 import pytest
 
-from assay.guidance.criterion import EXAMPLE, Criterion, coerced
+from assay.guidance.choosing.criterion import EXAMPLE, Criterion, coerced
 
 FULL = "off_support < 1% @ 95%; diversity >= 80%; returned before sigma 0.1; odds_gain >= 2"
 

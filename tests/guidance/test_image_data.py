@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from assay.guidance import image_data
+from assay.guidance.images import data as image_data
 
 
 def test_parts_are_disjoint_whole_and_stratified():

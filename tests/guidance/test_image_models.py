@@ -10,8 +10,9 @@ import torch
 
 from assay.core import solver
 from assay.core.guidance import Guided
-from assay.guidance import image_data, image_models
 from assay.guidance.config import Simulation
+from assay.guidance.images import data as image_data
+from assay.guidance.images import models as image_models
 from assay.guidance.pairs import measure
 
 
@@ -117,7 +118,7 @@ def test_shipped_models_load_without_extras():
     code = (
         "import sys; sys.modules['mlxtend'] = sys.modules['diffusers'] = None; "
         "sys.modules['transformers'] = None; import numpy as np; "
-        "from assay.guidance import image_models as m; "
+        "from assay.guidance.images import models as m; "
         "assert 'torch' not in sys.modules and 'digits8' in m.names(); "
         "[m.load(n).uncond()(np.zeros((1, *m.load(n).shape)), 1.0) for n in m.names()]"
     )

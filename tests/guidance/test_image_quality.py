@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from assay.guidance import image_data, image_quality
+from assay.guidance.images import data as image_data
+from assay.guidance.images import quality as image_quality
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from assay.cli import main
-from assay.guidance import image_claim, image_data, image_paths, image_study
-from assay.guidance.image_study import Block, StudyConfig
+from assay.guidance.images import claim as image_claim
+from assay.guidance.images import data as image_data
+from assay.guidance.images import paths as image_paths
+from assay.guidance.images import study as image_study
+from assay.guidance.images.study import Block, StudyConfig
 from assay.runs import Run
 
 

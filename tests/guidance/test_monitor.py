@@ -8,10 +8,10 @@ import pytest
 from assay import guidance
 from assay.core import components, mixture
 from assay.core.guidance import Guided
-from assay.guidance import monitor, targets
-from assay.guidance import monitor_levels as levels
-from assay.guidance.monitor_mixture import Gaussians
-from assay.guidance.posterior import Posterior
+from assay.guidance import targets
+from assay.guidance.monitoring import levels, monitor
+from assay.guidance.monitoring.mixture import Gaussians
+from assay.guidance.monitoring.posterior import Posterior
 
 GMM = targets.gaussians(1.0, 1.0)
 FEW = monitor.MonitorConfig(pairs=1, paths=64, substeps=2)

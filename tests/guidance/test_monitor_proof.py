@@ -9,9 +9,11 @@ import pytest
 
 from assay import cli
 from assay.core import components, mixture
-from assay.guidance import monitor_cli, monitor_summary, targets
-from assay.guidance import monitor_proof as proof
+from assay.guidance import targets
 from assay.guidance.error_kinds import ScoreErrors
+from assay.guidance.monitoring import cli as monitor_cli
+from assay.guidance.monitoring import proof
+from assay.guidance.monitoring import summary as monitor_summary
 from assay.runs import Run
 
 GMM = targets.gaussians(1.0, 1.0)
@@ -137,8 +139,8 @@ def test_bad_flags_are_one_line(flags, message, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_learned_model_of_digits_is_measured_with_its_held_out_images():
-    from assay.guidance import image_data
-    from assay.guidance import monitor_learned as learned
+    from assay.guidance.images import data as image_data
+    from assay.guidance.monitoring import learned
 
     rows = list(learned.rows("cond", learned.study(model="digits8", w=(1.0,))))
     total = next(r for r in rows if r["sigma"] is None and r["states"] == "held-out")

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from assay.core.anytime import MeanSequence
-from assay.guidance import Guard, Rollout, rollout_rule
-from assay.guidance.rollout_state import Standing
+from assay.guidance import Guard, Rollout
+from assay.guidance.rollouts import rule as rollout_rule
+from assay.guidance.rollouts.state import Standing
 
 GUARDS = ["off at most 0.1", "quality at least 0.5"]
 GOOD, BAD_OFF, BAD_QUALITY = ({"off": 0, "quality": 0.9}, {"off": 1, "quality": 0.9},

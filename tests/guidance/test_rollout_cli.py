@@ -8,8 +8,9 @@ import pytest
 from scipy import stats
 
 from assay import cli
-from assay.guidance import rollout_exact, rollout_rule
-from assay.guidance import rollout_simulation as simulation
+from assay.guidance.rollouts import exact as rollout_exact
+from assay.guidance.rollouts import rule as rollout_rule
+from assay.guidance.rollouts import simulation
 from assay.runs import Run
 
 GUARDS = ("--guard", "off at most 0.1", "--guard", "quality at least 0.5")

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.guidance import rollout_log
-from assay.guidance.rollout import Rollout
-from assay.guidance.rollout_log import Log, Memory, verify
+from assay.guidance.rollouts import log as rollout_log
+from assay.guidance.rollouts.log import Log, Memory, verify
+from assay.guidance.rollouts.rollout import Rollout
 
 GUARDS = ["off at most 0.1", "quality at least 0.5"]
 
@@ -181,7 +181,7 @@ def test_log_cut_off_while_in_use_is_noticed(tmp_path):
 
 WRITER = """
 import sys
-from assay.guidance.rollout import Rollout
+from assay.guidance.rollouts.rollout import Rollout
 rollout = Rollout.open(sys.argv[1])
 for i in range(int(sys.argv[2])):
     decision = rollout.observe([{"off": 0, "quality": 0.55 + 0.001 * (i % 7)}])

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from assay.guidance import targets
-    from assay.guidance.auditing import audit
-    from assay.guidance.choosing import choose
-    from assay.guidance.criterion import Criterion
-    from assay.guidance.monitor import score_error
+    from assay.guidance.auditing.audit import audit
+    from assay.guidance.choosing.choose import choose
+    from assay.guidance.choosing.criterion import Criterion
+    from assay.guidance.monitoring.monitor import score_error
     from assay.guidance.pairs import measure
     from assay.guidance.pushforward import Pushforward
-    from assay.guidance.rollout import Rollout
-    from assay.guidance.rollout_guard import Guard
+    from assay.guidance.rollouts.guard import Guard
+    from assay.guidance.rollouts.rollout import Rollout
     from assay.guidance.tilt import conditional, tilted
 
 __all__ = [
@@ -39,17 +39,17 @@ __all__ = [
     "tilted",
 ]
 
-# No module bears the name of a function: importing it would hide the function behind it.
+# No module here bears the name of a function: importing it would hide the function behind it.
 _HOMES = {
-    "Criterion": "criterion",
-    "Guard": "rollout_guard",
+    "Criterion": "choosing.criterion",
+    "Guard": "rollouts.guard",
     "Pushforward": "pushforward",
-    "Rollout": "rollout",
-    "audit": "auditing",
-    "choose": "choosing",
+    "Rollout": "rollouts.rollout",
+    "audit": "auditing.audit",
+    "choose": "choosing.choose",
     "conditional": "tilt",
     "measure": "pairs",
-    "score_error": "monitor",
+    "score_error": "monitoring.monitor",
     "tilted": "tilt",
 }
 

@@ -9,14 +9,12 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from assay.guidance import (
-    audit_cli,
-    choosing_cli,
-    control_cli,
-    image_cli,
-    monitor_cli,
-    rollout_cli,
-)
+from assay.guidance.auditing import cli as audit_cli
+from assay.guidance.choosing import cli as choosing_cli
+from assay.guidance.control import cli as control_cli
+from assay.guidance.images import cli as image_cli
+from assay.guidance.monitoring import cli as monitor_cli
+from assay.guidance.rollouts import cli as rollout_cli
 
 app = App(name="guidance", help="Laboratory 1: what guidance really does.")
 app.command(rollout_cli.app)

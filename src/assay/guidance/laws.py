@@ -20,7 +20,8 @@ import numpy as np
 from assay.core.guidance import Guided
 from assay.core.solver import Memory, State, Step
 from assay.core.special import Array, param
-from assay.guidance import control, corrections, schedules
+from assay.guidance import corrections, schedules
+from assay.guidance.control import thrifty as control
 from assay.guidance.law import Law
 
 __all__ = [

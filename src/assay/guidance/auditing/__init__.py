@@ -1,0 +1,1 @@
+"""Auditing a diffusers pipeline: what is measured, summed up and advised."""

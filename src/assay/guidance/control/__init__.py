@@ -1,0 +1,1 @@
+"""Guidance laws that follow sigma and state, and the study of them."""

@@ -1,0 +1,1 @@
+"""Learned denoisers of real digits: data, models, paths, quality, the study."""

@@ -1,0 +1,1 @@
+"""How wrong a denoiser is, from held-out samples alone, and the proof of it."""

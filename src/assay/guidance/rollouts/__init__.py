@@ -1,0 +1,1 @@
+"""Raising w in stages, with rollback: guards, the rule, the log, simulated faults."""
