@@ -58,7 +58,7 @@ def test_push_is_forward_bounded_and_at_most_the_constant_laws(w, sigma, seed, k
     expected = np.minimum(np.maximum(w * size - k * unit, 0), limit * unit)
     np.testing.assert_allclose(along, expected, rtol=1e-10, atol=1e-12 * (1 + w))
     np.testing.assert_allclose(np.linalg.norm(moved, axis=1), along, rtol=1e-10, atol=1e-10)
-    assert np.all(along <= w * size * (1 + 1e-12))
+    assert np.all(along <= w * size * (1 + 1e-12) + 1e-14)  # rounding of the sum with cond
 
 
 @settings(deadline=None)
