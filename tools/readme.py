@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from assay.rules import shipping
+from assay.rules import modelfile, shipping
 from assay.runs import Run, write_aside
 
 ROOT = Path(__file__).parent.parent
@@ -50,7 +50,7 @@ def models() -> str:
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name in shipping.names():
-        rows = shipping.about(shipping.FOLDER / name)["rows"]
+        rows = modelfile.about(shipping.FOLDER / name)["rows"]
         done = next(row for row in rows if row["key"] == "completion/r3c3")
         for row in (row for row in rows if row["part"] == "unconditional"):
             headline = row["temperature"] == 1  # completions are greedy, and said once

@@ -9,7 +9,7 @@ import hashlib
 import sys
 from pathlib import Path
 
-from assay.rules import evaluate, shipping
+from assay.rules import evaluate, modelfile, shipping
 from assay.runs import Run
 
 
@@ -21,7 +21,7 @@ def main(run: str, name: str, n: str = "10000") -> None:
     about = {**config.model_dump(mode="json"), "model": model.about, "file": digest}
     with Run.open(Path(run) / f"shipped-{name}", about) as kept:
         rows = evaluate.evaluate(model, config, kept)
-    shipping.add_rows(path, rows)
+    modelfile.add_rows(path, rows)
     print(f"{path}: {path.stat().st_size:,} bytes, {len(rows)} rows")
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from assay import progress
-from assay.rules import shipping
+from assay.rules import modelfile, shipping
 from assay.runs import Run
 from assay.studies import guided_config, guided_models, guided_rules
 
@@ -28,7 +28,7 @@ def main(run: str, *names: str) -> None:
         guided_rules.fill(kept, config.model_dump(mode="json"), advance)
         for name in names:
             rows = [r for r in kept.rows if r["part"] in KEPT and r.get("family") == name]
-            shipping.add_rows(guided_models.FOLDER / f"{name}.json", rows)
+            modelfile.add_rows(guided_models.FOLDER / f"{name}.json", rows)
 
 
 if __name__ == "__main__":

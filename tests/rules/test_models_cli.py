@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 
 from assay import cli, runs
-from assay.rules import datasets, genraven, models_cli, recipes, shipping, train, train_cli
+from assay.rules import (
+    datasets,
+    genraven,
+    modelfile,
+    models_cli,
+    recipes,
+    shipping,
+    train,
+    train_cli,
+)
 
 TINY = next(name for name in recipes.NAMES if name.endswith("-tiny"))
 QUICK = ("--n", 20, "--n-any-panel", 4)
@@ -196,11 +205,11 @@ def test_recipes_and_models_are_listed(run, trained, tmp_path, monkeypatch):
     code, out, _ = run("evaluate", "small", *QUICK, "--json")
     assert code == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["small.json", "small.safetensors"]
-    shipping.add_rows(tmp_path / "small.json", [json.loads(line) for line in out.splitlines()])
+    modelfile.add_rows(tmp_path / "small.json", [json.loads(line) for line in out.splitlines()])
     assert run("models", "--names") == (0, "small\n", "")
     code, out, _ = run("models")
     assert "small" in out
-    row = shipping.about(tmp_path / "small")["rows"][0]
+    row = modelfile.about(tmp_path / "small")["rows"][0]
     assert f"{row['c3']:.3f}│" in out
     assert f".000–{row['c3_high']:.3f}".replace("–0", "–") in out
     code, out, _ = run("compare", "small", tmp_path / "small.safetensors", "--out", "c.html")
@@ -245,7 +254,7 @@ def test_recipes_and_models_are_listed(run, trained, tmp_path, monkeypatch):
         (["complete", "RUN", "x.npy", "--mask", "", "--out", "new.npy"], "is no panel"),
         (["complete", "RUN", "absent.npy", "--mask", "r3c3", "--out", "new.npy"], "No such"),
         (["complete", "RUN", "x.npy", "--mask", "r3c3", "--out", "new.npy"], "known cell"),
-        (["compare", "RUN", "absent"], "no such folder"),
+        (["compare", "absent", "RUN"], "no such folder"),
         (["compare", "RUN", "--out", "new.pdf"], "ends in .html, .svg, .png"),
         (["compare"], "FIRST"),
     ],

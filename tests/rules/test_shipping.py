@@ -12,7 +12,7 @@ import torch
 
 import assay
 from assay import runs
-from assay.rules import evaluate, recipes, shipping, train
+from assay.rules import evaluate, modelfile, recipes, shipping, train
 
 ROOT = Path(__file__).parents[2]
 TINY = next(name for name in recipes.NAMES if name.endswith("-tiny"))
@@ -63,14 +63,14 @@ def test_an_exported_model_has_bfloat16_weights_and_its_own_rows(run, shelf):
     assert rows[0]["samples_seen"] == 16
     assert rows[0]["parameters"] == model.about["parameters"]
     assert rows[0]["training_flop"] > 0
-    shipping.add_rows(file, rows)
-    assert shipping.about(file)["rows"] == runs.plain(rows)
+    modelfile.add_rows(file, rows)
+    assert modelfile.about(file)["rows"] == runs.plain(rows)
     assert (assay.load("first-one").sample(9) == model.sample(9)).all()
 
 
 def test_averaged_and_raw_weights_are_what_was_asked_for(run, tmp_path):
     raw = shipping.export(run, "raw", tmp_path, averaged=False)
-    assert shipping.about(raw)["averaged"] is False
+    assert modelfile.about(raw)["averaged"] is False
     assert assay.load(raw).about["averaged"] is False
     with pytest.raises(ValueError, match="raw weights alone"):
         assay.load(raw, averaged=True)
@@ -146,7 +146,7 @@ def test_every_shipped_model_is_small_final_and_measured():
     for name in shipping.names():
         file = shipping.FOLDER / f"{name}.safetensors"
         assert file.stat().st_size <= shipping.LIMIT
-        said = shipping.about(file)
+        said = modelfile.about(file)
         fit = said["recipe"]["fit"]
         assert said["samples_seen"] == fit["n_steps"] * fit["batch"]
         keys = {row["key"] for row in said["rows"]}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay.rules import evaluate, genraven, recipes, shipping, showcase, train
+from assay.rules import evaluate, genraven, modelfile, recipes, shipping, showcase, train
 from assay.runs import Run
 
 SMALL = {**showcase.CONFIG, "n": 40, "n_any_panel": 24, "samples": 5}
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
         train.train(recipe, folder / "runs" / name)
         path = shipping.export(folder / "runs" / name, name, folder)
         config = evaluate.EvaluateConfig(n=20, protocols=("unconditional",))
-        shipping.add_rows(path, evaluate.evaluate(shipping.load(path), config))
+        modelfile.add_rows(path, evaluate.evaluate(shipping.load(path), config))
     return folder
 
 
@@ -68,7 +68,7 @@ def test_demo_studies_the_shipped_models_of_these_very_weights(shipped, folder):
 
     (study,) = (s for s in demo.studies() if s.name == "models")
     assert study.config == {**showcase.CONFIG, "models": study.config["models"]}
-    hashes = {name: shipping.about(folder / name)["sha256"] for name in ("mini", "whole")}
+    hashes = {name: modelfile.about(folder / name)["sha256"] for name in ("mini", "whole")}
     assert study.config["models"] == hashes
 
 
@@ -84,7 +84,7 @@ def test_shares_are_those_of_an_evaluation_by_hand(study, folder):
 
 def test_rows_of_the_file_stand_beside_and_none_is_lost(study, folder):
     for name in ("mini", "whole"):
-        rows = shipping.about(folder / name)["rows"]
+        rows = modelfile.about(folder / name)["rows"]
         there = [r for r in study.rows if r["model"] == name and r["source"] == "file"]
         assert [r["key"] for r in there] == [f"{name}/file/{r['key']}" for r in rows]
         assert [r.get("c3") for r in there] == [r.get("c3") for r in rows]

@@ -114,7 +114,7 @@ def test_unknown_families_and_labels_are_refused_by_name():
 
 
 def test_shipped_families_are_small_and_draw_what_their_rows_say():
-    from assay.rules import shipping
+    from assay.rules import modelfile, shipping
     from assay.studies import guided_config, guided_measures
 
     names = guided_models.shipped_names()
@@ -123,7 +123,7 @@ def test_shipped_families_are_small_and_draw_what_their_rows_say():
     for name in names:
         assert (guided_models.FOLDER / f"{name}.safetensors").stat().st_size < 1_000_000
     assert set(guided_config.demo().shipped) == set(names)
-    rows = shipping.about(guided_models.FOLDER / "settoken.json")["rows"]
+    rows = modelfile.about(guided_models.FOLDER / "settoken.json")["rows"]
     told = next(r for r in rows if r["part"] == "pooled" and r["w"] == 0)
     model = guided_models.shipped("settoken", SAMPLER)
     drawn = [

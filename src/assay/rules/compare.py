@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay import runs
-from assay.rules import shipping
+from assay.rules import modelfile, shipping
 from assay.rules.tables import count, plain, stacked, table, triple
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ def read(source: str | os.PathLike[str]) -> Result:
     """
     name, path = os.fspath(source), Path(source)
     if name in shipping.names():
-        return _result(name, shipping.about(shipping.FOLDER / name)["rows"])
+        return _result(name, modelfile.about(shipping.FOLDER / name)["rows"])
     if path.suffix == ".safetensors":
-        return _result(name, shipping.about(path)["rows"])
+        return _result(name, modelfile.about(path)["rows"])
     run = runs.Run.read(path)
     if run.config.get("kind") == KIND:
         return _result(name, run.rows)

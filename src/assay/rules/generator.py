@@ -110,9 +110,9 @@ class Generator:
 
         `assay.load` reads them. ValueError where the file cannot be written.
         """
-        from assay.rules import shipping
+        from assay.rules import modelfile
 
-        shipping.save(self, path)
+        modelfile.save(self, path)
 
     def _given(self, rule: int | str | None, w: float) -> Any:
         """The family, or the family given a rule."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from assay.rules import shipping
+from assay.rules import modelfile, shipping
 from assay.rules.generator import Generator
 
 try:
@@ -39,7 +39,7 @@ class HubModel(
         self.batch = generator.batch
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        shipping.save(self, save_directory / WEIGHTS)
+        modelfile.save(self, save_directory / WEIGHTS)
 
     @classmethod
     def _from_pretrained(

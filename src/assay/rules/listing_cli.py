@@ -46,7 +46,7 @@ def models(*, names: Annotated[bool, _FLAG] = False) -> None:
     names
         Names only, one a line.
     """
-    from assay.rules import shipping
+    from assay.rules import modelfile, shipping
 
     if names:
         _lines(shipping.names())
@@ -59,7 +59,7 @@ def models(*, names: Annotated[bool, _FLAG] = False) -> None:
         left=2,
     )  # fmt: skip
     for name in shipping.names():
-        said = shipping.about(shipping.FOLDER / f"{name}.json")
+        said = modelfile.about(shipping.FOLDER / f"{name}.json")
         rows = tables.by_key(said["rows"])
         drawn, filled = rows.get(tables.UNCONDITIONAL), rows.get(tables.COMPLETION)
         table.add_row(

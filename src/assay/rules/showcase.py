@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.rules import completion, draw, genraven, shipping
+from assay.rules import completion, draw, genraven, modelfile, shipping
 from assay.rules.canvas import Box, Canvas, Item, Polygon, Style, Text
 from assay.rules.evaluate import EvaluateConfig, Evaluation, flat, prepare
 
@@ -60,7 +60,7 @@ def fill(run: Any, config: Mapping[str, Any]) -> None:
 
 
 def _about(name: str) -> dict[str, Any]:
-    return shipping.about(shipping.FOLDER / f"{name}.json")
+    return modelfile.about(shipping.FOLDER / f"{name}.json")
 
 
 class Shown:

@@ -96,14 +96,14 @@ def build(values: Mapping[str, Any]) -> GuidedRules:
 
 def from_shipped(**changes: Any) -> GuidedRules:
     """The study of the shipped families beside the exact law; changes as of `GuidedRules`."""
-    from assay.rules import shipping
+    from assay.rules import modelfile
 
     names = models.shipped_names()
     for name in changes.get("families", ()):
         if name not in (EXACT, *names):
             there = ", ".join((EXACT, *names))
             raise ValueError(f"family {name!r} is not shipped; choose from {there}, or train it")
-    hashes = {n: shipping.about(models.FOLDER / f"{n}.json")["sha256"] for n in names}
+    hashes = {n: modelfile.about(models.FOLDER / f"{n}.json")["sha256"] for n in names}
     return build({"families": (EXACT, *names), "shipped": hashes, **changes})
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from assay.core import intervals
 from assay.guidance.images import paths as image_paths
 from assay.guidance.images import quality as image_quality
+from assay.guidance.images.group import Group
 
 PAPER = 3.0  # the w that the paper's rule chose on MNIST
 
@@ -41,8 +42,6 @@ def rows(run: Any, config: Any, sampler: str, block: Any) -> list[dict[str, Any]
 
 
 def _group(sampler: str, block: Any, w: float, seed: int) -> str:
-    from assay.guidance.images.study import Group
-
     return Group(sampler, block, w, seed).key
 
 

@@ -37,6 +37,7 @@ from assay.guidance.images import data as image_data
 from assay.guidance.images import models as image_models
 from assay.guidance.images import paths as image_paths
 from assay.guidance.images import quality as image_quality
+from assay.guidance.images.group import Group
 from assay.models.config import Config
 
 W = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0)
@@ -118,25 +119,6 @@ def _bound(config: StudyConfig) -> StudyConfig:
     """The configuration with the digest of the shipped weights, which a Run belongs to."""
     digest = image_models.about(config.data)["sha256"]
     return config.model_copy(update={"model": digest})
-
-
-@dataclass(frozen=True)
-class Group:
-    """Rows drawn in one go."""
-
-    sampler: str
-    block: Block
-    w: float
-    seed: int
-
-    @property
-    def key(self) -> str:
-        """Name of the group in the Run."""
-        return f"{self.sampler}-n{self.block.n}-w{self.w:g}-s{self.seed}"
-
-    def row_key(self, digit: int) -> str:
-        """Key of the row of a digit."""
-        return f"{self.sampler}-d{digit}-n{self.block.n}-w{self.w:g}-s{self.seed}"
 
 
 def groups(config: StudyConfig) -> list[Group]:
