@@ -104,16 +104,18 @@ def sweep(
 
 def _merge(values: dict[str, Any], flags: Flags) -> dict[str, Any]:
     """The TOML file's values with the flags over them."""
+    from assay.guidance import config as configs
+
     merged = dict(values)
     for name in ("target", "w"):
         if getattr(flags, name) is not None:
             merged[name] = getattr(flags, name)
     if flags.law is not None:
-        merged["laws"] = [{"name": name} for name in _split("law", flags.law)]
+        merged["laws"] = [{"name": name} for name in configs.split("law", flags.law)]
     if flags.solver is not None:
-        merged["solvers"] = _split("solver", flags.solver)
+        merged["solvers"] = configs.split("solver", flags.solver)
     if flags.seed is not None:
-        merged["seeds"] = _split("seed", flags.seed)
+        merged["seeds"] = configs.split("seed", flags.seed)
     for group, names in (
         ("params", ("mean", "sd", "prior", "low", "high", "label")),
         ("particles", ("n", "steps")),
@@ -122,13 +124,6 @@ def _merge(values: dict[str, Any], flags: Flags) -> dict[str, Any]:
         if given:
             merged[group] = {**merged.get(group, {}), **given}
     return merged
-
-
-def _split(name: str, values: list[str]) -> list[str]:
-    parts = [p.strip() for v in values for p in v.split(",")]
-    if not all(parts):
-        raise ValueError(f"{name} has an empty entry; give names or numbers, comma separated")
-    return parts
 
 
 _COLUMNS = (

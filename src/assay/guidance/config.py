@@ -103,6 +103,14 @@ def weights(values: Iterable[Any]) -> tuple[float, ...]:
     return _unique("w", grid)
 
 
+def split(name: str, values: Iterable[str]) -> list[str]:
+    """The entries of comma lists. ValueError naming what was given, where one is empty."""
+    parts = [p.strip() for v in values for p in v.split(",")]
+    if not all(parts):
+        raise ValueError(f"{name} has an empty entry; give names or numbers, comma separated")
+    return parts
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a mapping. ValueError where it cannot be read."""
     try:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
+from assay import refusal
 from assay.families.config import (
     AutoregressiveConfig,
     DdpmConfig,
@@ -222,12 +223,7 @@ def _order(n: int, seed: int, epoch: int) -> np.ndarray:
 
 def load_config(values: dict[str, Any]) -> Recipe:
     """The recipe from plain values, as a Run keeps it. ValueError in one line where refused."""
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+    return refusal.checked(Recipe, values)
 
 
 def mini() -> Data:

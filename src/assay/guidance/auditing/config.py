@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
+from assay import refusal
 from assay.guidance import config
 
 
@@ -103,12 +104,7 @@ class AuditConfig(config._Config):
 
 def settings(values: dict[str, Any]) -> Settings:
     """Settings from plain values. ValueError in one line where one is refused."""
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+    return refusal.checked(Settings, values)
 
 
 def grid(w: Iterable[Any] | None, guidance_scale: Iterable[Any] | None) -> tuple[float, ...]:

@@ -77,6 +77,7 @@ def control(
 
 def _values(flags: Flags) -> dict[str, Any]:
     """The config's fields from the flags."""
+    from assay.guidance import config as configs
     from assay.guidance.control import config as control_config
     from assay.guidance.control import targets as control_targets
 
@@ -90,34 +91,31 @@ def _values(flags: Flags) -> dict[str, Any]:
         usual = control_config.ControlConfig().peers_error
         values |= {"errors": chosen, "peers_error": usual if usual in chosen else chosen[0]}
     if flags.laws is not None:
-        values["laws"] = tuple(_split("laws", flags.laws))
+        values["laws"] = tuple(configs.split("laws", flags.laws))
     if flags.seeds is not None:
-        values["seeds"] = tuple(_split("seeds", flags.seeds))
+        values["seeds"] = tuple(configs.split("seeds", flags.seeds))
     given = {name: getattr(flags, name) for name in ("criterion", "n", "steps")}
     return values | {name: value for name, value in given.items() if value is not None}
 
 
 def _picked(what: str, given: Sequence[str], known: dict[str, T]) -> tuple[T, ...]:
-    names = _split(f"{what}s", given)
+    from assay.guidance import config as configs
+
+    names = configs.split(f"{what}s", given)
     unknown = next((name for name in names if name not in known), None)
     if unknown is not None:
         raise ValueError(f"{what} {unknown!r} is unknown; choose from {', '.join(known)}")
     return tuple(known[name] for name in dict.fromkeys(names))
 
 
-def _split(name: str, values: Sequence[str]) -> list[str]:
-    parts = [p.strip() for v in values for p in v.split(",")]
-    if not all(parts):
-        raise ValueError(f"{name} has an empty entry; give names or numbers, comma separated")
-    return parts
-
-
 def _command(flags: Flags) -> str:
+    from assay.guidance import config as configs
+
     words = ["assay", "guidance", "control"]
     for name in Flags.__dataclass_fields__:
         value = getattr(flags, name)
         if value is not None:
-            shown = ",".join(_split(name, value)) if isinstance(value, list) else str(value)
+            shown = ",".join(configs.split(name, value)) if isinstance(value, list) else str(value)
             words += [f"--{name}", shown]
     return shlex.join([*words, "--out", "DIR"])
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
+from assay import refusal
 from assay.guidance import config, laws
 from assay.guidance.choosing import criterion
 from assay.guidance.control.targets import ERRORS, REPORTING, TUNING, Place, PlantedError
@@ -82,12 +83,7 @@ class ControlConfig(config._Config):
 
 def build(values: dict[str, Any]) -> ControlConfig:
     """The config from plain values. ValueError in one line where a value is refused."""
-    try:
-        asked = ControlConfig.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+    asked = refusal.checked(ControlConfig, values)
     both = {p.name for p in asked.tuning} & {p.name for p in asked.reporting}
     if both:
         raise ValueError(f"target {min(both)!r} is both tuned and reported on; take another")

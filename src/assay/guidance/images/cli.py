@@ -82,6 +82,7 @@ def _config(data: str, asked: dict[str, Any]) -> Any:
     """The study of a data set with what was asked for in place of its own."""
     from pydantic import ValidationError
 
+    from assay.guidance import config as configs
     from assay.guidance.images import study as image_study
 
     usual = image_study.study8() if data == "8x8" else image_study.study28()
@@ -93,7 +94,7 @@ def _config(data: str, asked: dict[str, Any]) -> Any:
     if block:
         values["blocks"] = [{**values["blocks"][0], **block}]
     if "samplers" in asked:
-        values["samplers"] = _split("sampler", asked["samplers"])
+        values["samplers"] = configs.split("sampler", asked["samplers"])
     if "w" in asked:
         values["w"] = asked["w"]
     values["command"] = image_study.command(data, asked)
@@ -106,15 +107,10 @@ def _config(data: str, asked: dict[str, Any]) -> Any:
         raise ValueError(f"{where}: {what} (given {first.get('input')!r})") from None
 
 
-def _split(name: str, values: list[str]) -> list[str]:
-    parts = [p.strip() for v in values for p in v.split(",")]
-    if not all(parts):
-        raise ValueError(f"{name} has an empty entry; give names or numbers, comma separated")
-    return parts
-
-
 def _integers(name: str, values: list[str]) -> list[int]:
-    parts = _split(name, values)
+    from assay.guidance import config as configs
+
+    parts = configs.split(name, values)
     try:
         return [int(p) for p in parts]
     except ValueError:

@@ -68,11 +68,13 @@ def monitor(
 
 
 def _given(flags: MonitorFlags) -> dict[str, Any]:
+    from assay.guidance import config as configs
+
     given: dict[str, Any] = {"seed": flags.seed}
     for flag, name in _FIELDS:
         values = getattr(flags, flag)
         if values is not None:
-            given[name] = tuple(_split(flag, values))
+            given[name] = tuple(configs.split(flag, values))
     return given
 
 
@@ -101,13 +103,6 @@ def _learned(model: str, given: dict[str, Any], out: Path) -> list[dict[str, Any
     with Run.open(out, config) as run:
         learned.write(run, config)
         return run.rows
-
-
-def _split(name: str, values: list[str]) -> list[str]:
-    parts = [p.strip() for v in values for p in v.split(",")]
-    if not all(parts):
-        raise ValueError(f"{name} has an empty entry; give names or numbers, comma separated")
-    return parts
 
 
 _SUMMARY = (

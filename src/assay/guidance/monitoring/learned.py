@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from assay import refusal
 from assay.core.guidance import Guided
 from assay.guidance.images import data as image_data
 from assay.guidance.images import models as image_models
@@ -41,12 +42,7 @@ class LearnedStudy(BaseModel):
 
 def study(**values: Any) -> LearnedStudy:
     """The study from plain values; ValueError in one line where one is refused."""
-    try:
-        return LearnedStudy(**values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise ValueError(f"{where}: {first['msg']} (given {first.get('input')!r})") from None
+    return refusal.checked(LearnedStudy, values, given=True)
 
 
 def write(run: Run, config: LearnedStudy) -> None:

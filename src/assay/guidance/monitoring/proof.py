@@ -21,9 +21,10 @@ from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scipy.optimize import brentq
 
+from assay import refusal
 from assay.core.guidance import Guided
 from assay.guidance import targets
 from assay.guidance.error_kinds import ScoreErrors
@@ -101,13 +102,7 @@ def _among(name: str, given: tuple[str, ...], every: Any) -> tuple[str, ...]:
 
 def study(**values: Any) -> MonitorStudy:
     """The study from plain values; ValueError in one line where one is refused."""
-    try:
-        return MonitorStudy(**values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(p) for p in first["loc"])
-        what = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{where}: {what}") from None
+    return refusal.checked(MonitorStudy, values)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from assay import refusal
 from assay.models.config import Config
 from assay.rules import genraven, recipes
 from assay.rules.evaluate import EvaluateConfig
@@ -188,7 +189,4 @@ def read(path: Path) -> ScaleConfig:
 def _first_line(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    said = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {said}" if where else said
+    return refusal.line(error)
