@@ -57,8 +57,8 @@ def scale(
     """
     from assay import runs
     from assay.rules import tables
+    from assay.rules.scaling import analysis, study
     from assay.rules.scaling import config as configs
-    from assay.rules.scaling import study
 
     asked, where = configs.read(config), where or Where()
     if plan:
@@ -67,11 +67,14 @@ def scale(
         return None
     outcome = study.run(out, asked, lambda: _executor(where, out))
     rows = [row for row in runs.Run.read(out).rows if row["status"] == "done"]
+    analysed = analysis.update(out)
     if json:
         sys.stdout.writelines(runs.dumps(row) + "\n" for row in rows)
     else:
         tables.show(_table(rows))
         tables.show(f"rows: {out / 'rows.jsonl'}")
+        if analysed is not None:
+            tables.show(f"analysis: {analysed.path}; page: assay report {out}")
     for key, reason in outcome.failed.items():
         print(f"{key}: failed: {reason}", file=sys.stderr)
     return 1 if outcome.failed else None
