@@ -15,7 +15,9 @@ def line(error: ValidationError, given: bool = False) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     said = first["msg"].removeprefix("Value error, ")
-    shown = f" (given {first.get('input')!r})" if given else ""
+    value = first.get("input")
+    plain = given and isinstance(value, str | int | float)
+    shown = f" (given {value!r})" if plain else ""
     return f"{where}: {said}{shown}" if where else f"{said}{shown}"
 
 

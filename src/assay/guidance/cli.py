@@ -135,25 +135,11 @@ _COLUMNS = (
 
 
 def _print_table(rows: list[dict[str, Any]], out: Path) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from assay import terminal
 
     # what is the same in every row stands in the title, so that figures keep their digits
     same = [n for n in ("law", "solver") if len({row.get(n) for row in rows}) == 1]
     said = ", ".join(str(rows[0][n]) for n in same)
-    table = Table(title=f"{rows[0]['target']}: {said}", title_justify="left", padding=(0, 0, 0, 1))
     shown = [c for c in _COLUMNS if c[0] not in same]
-    for _, title in shown:
-        table.add_column(title, justify="right")
-    for row in rows:
-        table.add_row(*(escape(_cell(row.get(name))) for name, _ in shown))
-    console = Console()
-    console.print(table)
-    console.print(f"rows: {escape(str(out / 'rows.jsonl'))}", soft_wrap=True)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    table = terminal.of_rows(f"{rows[0]['target']}: {said}", shown, rows, left=0, digits=4)
+    terminal.show(table, f"rows: {out / 'rows.jsonl'}")

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from assay import refusal
 
 SOLVERS = ("exact", "euler", "heun", "dpmpp_2m", "adams", "sde")
 
@@ -123,15 +125,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def build(values: dict[str, Any]) -> SweepConfig:
     """The config from plain values. ValueError in one line where a value is refused."""
-    try:
-        return SweepConfig.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(p) for p in first["loc"])
-        what = first["msg"].removeprefix("Value error, ")
-        given = first.get("input")
-        shown = f" (given {given!r})" if isinstance(given, (str, int, float)) else ""
-        raise ValueError(f"{where}: {what}{shown}") from None
+    return refusal.checked(SweepConfig, values, given=True)
 
 
 def _known_solver(name: str) -> str:

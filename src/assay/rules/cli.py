@@ -56,7 +56,7 @@ def generate(
     format
         npy: memory-mapped arrays; parquet: columns panels (243 integers) and rule.
     """
-    from assay import progress
+    from assay import progress, terminal
     from assay.rules import datasets, genraven
 
     n_trained = len(genraven.trained(split))
@@ -64,11 +64,11 @@ def generate(
     total = n_trained * (samples_per_rule + datasets.VALIDATION)
     with progress.bar("samples", total + n_held_out * datasets.VALIDATION) as advance:
         made = datasets.write(out, samples_per_rule, split, seed, format, advance)
-    table = _table(f"{out}: split {split}, seed {seed}", "part", "samples", "rules")
+    table = terminal.table(f"{out}: split {split}, seed {seed}", "part", "samples", "rules")
     for name, part in made.about["parts"].items():
         rules = made.about["held_out" if name == "held_out" else "trained"]
         table.add_row(name, f"{part['n']:,}", str(len(rules)))
-    _print(table, f"fingerprint {made.fingerprint}")
+    terminal.show(table, f"fingerprint {made.fingerprint}")
 
 
 @app.command
@@ -82,7 +82,7 @@ def check(file: Path, /, *, json: Annotated[bool, _FLAG] = False) -> None:
     json
         One JSON object on stdout instead of tables.
     """
-    from assay import runs
+    from assay import runs, terminal
     from assay.rules import datasets, genraven
 
     x = datasets.load_panels(file)
@@ -91,7 +91,7 @@ def check(file: Path, /, *, json: Annotated[bool, _FLAG] = False) -> None:
     if json:
         print(runs.dumps({"file": file.name, **result}, indent=1))
         return
-    _print(_measures(file.name, result), _rules(result), _cells(result["cells"]))
+    terminal.show(_measures(file.name, result), _rules(result), _cells(result["cells"]))
 
 
 def _checked(x: np.ndarray) -> np.ndarray:
@@ -111,7 +111,10 @@ def _checked(x: np.ndarray) -> np.ndarray:
 
 
 def _measures(name: str, result: dict[str, Any]) -> Table:
-    table = _table(f"{name}: {result['n']:,} samples", "measure", "share", "95 % interval", "")
+    from assay import terminal
+
+    title = f"{name}: {result['n']:,} samples"
+    table = terminal.table(title, "measure", "share", "95 % interval", "")
     for key, label, meaning in (
         ("c3", "C3", "some rule holds in all three rows"),
         ("c2", "C2", "some rule holds in exactly two"),
@@ -122,7 +125,10 @@ def _measures(name: str, result: dict[str, Any]) -> Table:
 
 
 def _rules(result: dict[str, Any]) -> Table:
-    table = _table("samples of each rule (in all three rows)", "rule", "", "share", "interval")
+    from assay import terminal
+
+    title = "samples of each rule (in all three rows)"
+    table = terminal.table(title, "rule", "", "share", "interval")
     for number, (name, share) in enumerate(result["per_rule"].items()):
         table.add_row(str(number), name, *_share(share))
     return table
@@ -191,22 +197,3 @@ def _rule(target: str) -> int | None:
         f"{target!r} is neither a file nor a rule; rules are 0 to 39, or names such as "
         f"{genraven.RULES[17].name!r}"
     )
-
-
-def _table(title: str, *columns: str) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
-    for column in columns:
-        numeric = column in ("share", "samples", "rules") or "interval" in column
-        table.add_column(column, justify="right" if numeric else "left")
-    return table
-
-
-def _print(*parts: Table | str) -> None:
-    from rich.console import Console
-
-    console = Console()
-    for part in parts:
-        console.print(part, highlight=False)

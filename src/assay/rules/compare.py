@@ -14,9 +14,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assay import runs
+from assay import runs, terminal
 from assay.rules import modelfile, shipping
-from assay.rules.tables import count, plain, stacked, table, triple
+from assay.rules.tables import count, stacked, triple
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -97,16 +97,16 @@ def _parts(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def tables(results: Sequence[Result]) -> list[Table]:
     """What the models do, their shares above their intervals, and what they cost."""
-    shares = table(
+    shares = terminal.table(
         "models side by side: shares, 95 % intervals; completion: trained, held-out",
         "model", "C3", "novel-C3", "AnyValid", "trained", "held-out",
     )  # fmt: skip
-    costs = table(
+    costs = terminal.table(
         "what they cost: training in samples and FLOP; sampling",
         "model", "parameters", "samples", "FLOP", "nfe", "samples/s",
     )  # fmt: skip
     for result in results:
-        name = plain(result.name)
+        name = terminal.escape(result.name)
         shares.add_row(name, *(stacked(result.cell(part, m)) for part, m, _, _ in MEASURES))
         costs.add_row(name, *(count(value) for value in result.costs()))
     return [shares, costs]

@@ -106,6 +106,7 @@ def _config(flags: Measured) -> Any:
     """What is to be measured; ValueError in one line where it cannot be."""
     from pydantic import ValidationError
 
+    from assay import refusal
     from assay.rules.evaluate import EvaluateConfig
 
     given = flags.temperature or ["1"]
@@ -125,9 +126,7 @@ def _config(flags: Measured) -> Any:
             bf16=flags.bf16,
         )
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        flag = str(first["loc"][0]).replace("_", "-")
-        raise ValueError(f"--{flag} {first['input']}: {first['msg']}") from None
+        raise ValueError(f"--{refusal.line(error, given=True)}") from None
 
 
 def _saved(model: str, out: Path | None, config: dict[str, Any]) -> Any:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape as plain
 from rich.table import Table
+
+from assay.terminal import show as show
+from assay.terminal import table
 
 Row = Mapping[str, Any]
 UNCONDITIONAL, COMPLETION = "unconditional/T=1", "completion/r3c3"
@@ -22,25 +23,6 @@ _DRAWN = (
     ("row3", "row 3 agrees", "then shares one with both"),
     ("implied", "implied completion", "C3 / (C3 + C2/3)"),
 )
-
-
-def table(title: str, *columns: str, left: int = 1) -> Table:
-    """An empty table; all but the first ``left`` columns are set to the right."""
-    made = Table(
-        title=plain(title), title_justify="left", title_style="bold", padding=(0, 0, 0, 1)
-    )
-    for i, column in enumerate(columns):
-        side = "left" if i < left or not column else "right"
-        made.add_column(column, justify=side, overflow="fold")
-    return made
-
-
-def show(*parts: Table | str) -> None:
-    """Print tables and lines on standard output."""
-    console = Console()
-    for part in parts:
-        soft = isinstance(part, str)
-        console.print(plain(part) if soft else part, highlight=False, soft_wrap=soft)
 
 
 def share(row: Row, name: str) -> tuple[str, str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
+from assay import refusal
 from assay.families.config import SamplerConfig
 from assay.models.config import Config
 from assay.rules import mini
@@ -85,13 +86,7 @@ def _each_once(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def build(values: Mapping[str, Any]) -> GuidedRules:
     """The configuration from plain values; ValueError in one line where refused."""
-    try:
-        return GuidedRules.model_validate(dict(values))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
-        raise ValueError(said if said != first["msg"] else f"{where}: {said}") from None
+    return refusal.checked(GuidedRules, dict(values))
 
 
 def from_shipped(**changes: Any) -> GuidedRules:

@@ -61,7 +61,7 @@ def guided_rules(
     """
     import sys
 
-    from assay import progress, runs
+    from assay import progress, runs, terminal
     from assay.studies import guided_rules as study
 
     config = configured(flags or Flags())
@@ -72,7 +72,7 @@ def guided_rules(
     if json:
         sys.stdout.writelines(runs.dumps(row) + "\n" for row in run.rows)
         return
-    _show(_table(run.rows), f"rows: {out / 'rows.jsonl'}; next: assay report {out}")
+    terminal.show(_table(run.rows), f"rows: {out / 'rows.jsonl'}; next: assay report {out}")
 
 
 def configured(flags: Flags) -> GuidedRules:
@@ -125,14 +125,12 @@ _COLUMNS = ("family", "w", "scale", "kept", "low", "high", "vendi", "off", "nove
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     """A line a family and w; the best w marked."""
-    from rich import box
     from rich.markup import escape
-    from rich.table import Table
+
+    from assay import terminal
 
     title = "What guidance buys and costs, by w (scale: guidance_scale = 1 + w)"
-    table = Table(title=title, title_justify="left", padding=(0, 0, 0, 1), box=box.SIMPLE_HEAD)
-    for column in _COLUMNS:
-        table.add_column(column, justify="left" if column == "family" else "right")
+    table = terminal.table(title, *_COLUMNS)
     best = {row["family"]: row["w"] for row in rows if row["part"] == "best"}
     last = None
     for row in (r for r in rows if r["part"] == "pooled"):
@@ -156,12 +154,3 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _show(table: Table, words: str) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console()
-    console.print(table)
-    console.print(escape(words), highlight=False, soft_wrap=True)

@@ -143,26 +143,10 @@ _COLUMNS = (
 
 
 def _print(found: Audit) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from assay import terminal
 
     lines, said = found.of("weight"), found.recommendation
-    table = Table(padding=(0, 0, 0, 1))
     shown = [c for c in _COLUMNS if any(row.get(c[0]) is not None for row in lines)]
-    for _, title in shown:
-        table.add_column(title, justify="right")
-    for row in lines:
-        table.add_row(*(escape(_cell(row.get(name))) for name, _ in shown))
-    console = Console()
-    console.print(table)
     scale = f"w = {said['w']:g}, guidance_scale = {said['guidance_scale']:g}"
-    console.print(f"recommended: {scale}", soft_wrap=True)
-    for words in (said["reason"], said["criterion"], *said["warnings"]):
-        console.print(escape(words), soft_wrap=True)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    words = (said["reason"], said["criterion"], *said["warnings"])
+    terminal.show(terminal.of_rows("", shown, lines, left=0), f"recommended: {scale}", *words)

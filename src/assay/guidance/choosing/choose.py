@@ -12,7 +12,6 @@ evaluations, to be read against a grid of 26 weights with ``cap`` samples each.
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -91,10 +90,14 @@ class Choice:
         )
 
     def _repr_html_(self) -> str:
+        from assay.terminal import cell
+
         shown = [k for k in _SHOWN if any(row.get(k) is not None for row in self.rows)]
         head = "".join(f"<th>{html.escape(k)}</th>" for k in shown)
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(_cell(row.get(k)))}</td>" for k in shown) + "</tr>"
+            "<tr>"
+            + "".join(f"<td>{html.escape(cell(row.get(k), 4))}</td>" for k in shown)
+            + "</tr>"
             for row in self.rows
         )
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
@@ -267,9 +270,3 @@ def _not_monotone(search: Search, accepted: int | None) -> list[str]:
         return []
     shown = ", ".join(f"{one:.3g}" for one in below)
     return [f"Not monotone in w: the criterion is violated at w = {shown}, below the choice."]
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) and math.isfinite(value) else str(value)

@@ -157,26 +157,16 @@ def _summary(found: Choice) -> dict[str, Any]:
 
 
 def _print(found: Choice, target: str) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from assay import terminal
 
-    table = Table(
-        title=f"{escape(target)}: weights looked at and tested", title_justify="left",
-        padding=(0, 0, 0, 1),
-    )  # fmt: skip
-    for name in ("", "w", "scale", "n", "verdict", *found.criterion.names):
-        table.add_column(name.replace("_", " "))
+    names = ("", "w", "scale", "n", "verdict", *found.criterion.names)
+    title = f"{target}: weights looked at and tested"
+    table = terminal.table(title, *(name.replace("_", " ") for name in names))
     for row in found.rows:
         numbers = [f"{row['w']:.3g}", f"{row['guidance_scale']:.3g}", str(row["n"])]
         bounds = [_bounded(row, name) for name in found.criterion.names]
-        table.add_row(row["phase"], *numbers, row["verdict"], *(escape(b) for b in bounds))
-    console = Console()
-    console.print(table)
-    console.print(escape(str(found.criterion)), soft_wrap=True)
-    console.print(escape(str(found)), soft_wrap=True)
-    for note in found.notes:
-        console.print(escape(note), soft_wrap=True)
+        table.add_row(row["phase"], *numbers, row["verdict"], *bounds)
+    terminal.show(table, str(found.criterion), str(found), *found.notes)
 
 
 def _bounded(row: dict[str, Any], name: str) -> str:
@@ -238,20 +228,11 @@ def choose_study(
 
 
 def _print_study(rows: list[dict[str, Any]], out: Path) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from assay import terminal
 
-    from assay.guidance.choosing.choose import _cell
-
-    table = Table(title="regret of ways to choose w", title_justify="left")
     columns = ("case", "method", "w", "guidance_scale", "regret", "regret_low", "regret_high",
                "regret_worst", "violations", "grid_share", "n")  # fmt: skip
-    for name in columns:
-        table.add_column(name.replace("_", " "))
-    for row in rows:
-        if row["row"] == "summary":
-            table.add_row(*(escape(_cell(row.get(name))) for name in columns))
-    console = Console()
-    console.print(table)
-    console.print(f"rows: {escape(str(out / 'rows.jsonl'))}", soft_wrap=True)
+    heads = tuple((name, name.replace("_", " ")) for name in columns)
+    summary = [row for row in rows if row["row"] == "summary"]
+    table = terminal.of_rows("regret of ways to choose w", heads, summary, left=2)
+    terminal.show(table, f"rows: {out / 'rows.jsonl'}")

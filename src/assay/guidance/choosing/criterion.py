@@ -20,8 +20,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from assay import refusal
 from assay.guidance import config
 
 NAMES = ("off_support", "diversity", "returned", "odds_gain")
@@ -123,15 +124,7 @@ class Criterion(config._Config):
     @classmethod
     def build(cls, values: dict[str, Any]) -> Criterion:
         """A criterion from plain values. ValueError in one line where one is refused."""
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "criterion"
-            what = first["msg"].removeprefix("Value error, ")
-            given = first.get("input")
-            shown = f" (given {given!r})" if isinstance(given, (str, int, float)) else ""
-            raise ValueError(f"{where}: {what}{shown}") from None
+        return refusal.checked(cls, values, given=True)
 
 
 def coerced(criterion: Any) -> Criterion:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -122,37 +122,16 @@ def _command(flags: Flags) -> str:
 
 def _print(rows: Sequence[dict[str, Any]], out: Path) -> None:
     """One table for each target and error, then what each law does over all of them."""
-    from rich.console import Console
-    from rich.markup import escape
+    from assay import terminal
 
-    console = Console()
     measured = [row for row in rows if row["stage"] == "law"]
     for place in dict.fromkeys((row["target"], row["error"]) for row in measured):
         group = [row for row in measured if (row["target"], row["error"]) == place]
-        console.print(_table(escape(", ".join(place)), _COLUMNS, group))
+        terminal.show(terminal.of_rows(", ".join(place), _COLUMNS, group))
     summary = [row for row in rows if row["stage"] == "summary"]
     names = ("law", "matched", "cases", "ratio", "ratio_least", "ratio_most", "halved",
              "worse_off_support_denoised")  # fmt: skip
     titles = ("law", "matched", "of", "W1 ratio", "least", "most", "halved", "worse off")
     title = "W1 over the constant law's at equal class odds, all cases"
-    console.print(_table(title, tuple(zip(names, titles, strict=True)), summary))
-    console.print(f"rows: {escape(str(out / 'rows.jsonl'))}", soft_wrap=True)
-
-
-def _table(title: str, columns: Iterable[tuple[str, str]], rows: Iterable[Any]) -> Any:
-    from rich.markup import escape
-    from rich.table import Table
-
-    columns = tuple(columns)
-    table = Table(title=title, title_justify="left", padding=(0, 0, 0, 1))
-    for _, head in columns:
-        table.add_column(head, justify="right")
-    for row in rows:
-        table.add_row(*(escape(_cell(row.get(name))) for name, _ in columns))
-    return table
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    table = terminal.of_rows(title, tuple(zip(names, titles, strict=True)), summary)
+    terminal.show(table, f"rows: {out / 'rows.jsonl'}")

@@ -80,8 +80,7 @@ def _asked(flags: Flags) -> dict[str, Any]:
 
 def _config(data: str, asked: dict[str, Any]) -> Any:
     """The study of a data set with what was asked for in place of its own."""
-    from pydantic import ValidationError
-
+    from assay import refusal
     from assay.guidance import config as configs
     from assay.guidance.images import study as image_study
 
@@ -98,13 +97,7 @@ def _config(data: str, asked: dict[str, Any]) -> Any:
     if "w" in asked:
         values["w"] = asked["w"]
     values["command"] = image_study.command(data, asked)
-    try:
-        return image_study.StudyConfig.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(p) for p in first["loc"] if not isinstance(p, int))
-        what = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{where}: {what} (given {first.get('input')!r})") from None
+    return refusal.checked(image_study.StudyConfig, values, given=True)
 
 
 def _integers(name: str, values: list[str]) -> list[int]:
@@ -146,24 +139,20 @@ def train(data: Literal["8x8", "28x28"], /, *, out: Path) -> None:
 
 
 def _print_losses(rows: list[dict[str, Any]], out: Path) -> None:
-    from rich.console import Console
-    from rich.markup import escape
+    from assay import terminal
 
     names = ("sigma", "cond", "linear_cond", "uncond", "linear_uncond")
-    table = _table("mean squared error a pixel", "part", *names)
-    for row in rows:
-        table.add_row(row["part"], *(f"{row[name]:.4g}" for name in names))
-    console = Console()
-    console.print(table)
-    console.print(f"model: {escape(str(out))}", soft_wrap=True)
+    columns = tuple((name, name) for name in ("part", *names))
+    table = terminal.of_rows("mean squared error a pixel", columns, rows, digits=4)
+    terminal.show(table, f"model: {out}")
 
 
 def _print_verdicts(rows: list[dict[str, Any]], out: Path) -> None:
-    from rich.console import Console
-    from rich.markup import escape
+    from assay import terminal
 
     title = "the monotone rule: of how many digits is its w as good as the best?"
-    table = _table(title, "sampler", "samples", "measure", "holds", "interval", "w as good")
+    heads = ("sampler", "samples", "measure", "holds", "interval", "w as good")
+    table = terminal.table(title, *heads)
     for row in rows:
         if row["kind"] == "verdict":
             table.add_row(
@@ -171,15 +160,4 @@ def _print_verdicts(rows: list[dict[str, Any]], out: Path) -> None:
                 f"{row['holds'] * row['n']:.0f} of {row['n']}",
                 f"{row['holds_low']:.2f} to {row['holds_high']:.2f}", f"{row['n_as_good']:.1f}",
             )  # fmt: skip
-    console = Console()
-    console.print(table)
-    console.print(f"rows: {escape(str(out / 'rows.jsonl'))}", soft_wrap=True)
-
-
-def _table(title: str, *columns: str) -> Any:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
+    terminal.show(table, f"rows: {out / 'rows.jsonl'}")

@@ -118,29 +118,11 @@ _LEARNED = (
 
 
 def _print_table(rows: list[dict[str, Any]], out: Path) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from assay import terminal
 
     shown = [r for r in rows if r["kind"] == "summary"]
     columns, title = _SUMMARY, "the monitor against the truth"
     if not shown:
         shown = [r for r in rows if r["kind"] == "learned" and r["sigma"] is None]
         columns, title = _LEARNED, "score error of a learned model, all noise levels"
-    table = Table(title=title, title_justify="left", padding=(0, 1, 0, 0), box=box.SIMPLE_HEAD)
-    for _, head in columns:
-        table.add_column(head, justify="right")
-    for row in shown:
-        table.add_row(*(escape(_cell(row.get(name))) for name, _ in columns))
-    console = Console()
-    console.print(table)
-    console.print(f"rows: {escape(str(out / 'rows.jsonl'))}", soft_wrap=True)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    terminal.show(terminal.of_rows(title, columns, shown), f"rows: {out / 'rows.jsonl'}")

@@ -276,32 +276,18 @@ def _show(rollout: Rollout, decision: Decision, json: bool) -> None:
     if json:
         _print_json(rollout, decision)
         return
-    from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(padding=(0, 1, 0, 0))
-    for name in ("guard", "limit", "n", "mean", "lower", "upper", ""):
-        table.add_column(name, justify="left" if name in ("guard", "") else "right")
+    from assay import terminal
+
+    table = terminal.table("", "guard", "limit", "n", "mean", "lower", "upper", "")
     for g in decision.guards:
-        shown = [_cell(g[k]) for k in ("n", "mean", "lower", "upper")]
+        shown = [terminal.cell(g[k], 4) for k in ("n", "mean", "lower", "upper")]
         limit = f"{g['side']} {g['limit']:g}"
         table.add_row(escape(g["name"]), limit, *shown, g["verdict"])
-    console = Console()
-    console.print(
-        f"serve w = {decision.w:g} (guidance_scale {decision.guidance_scale:g}): "
-        f"{escape(decision.reason)}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(table)
-    console.print(f"head: {rollout.head}", highlight=False, soft_wrap=True)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+    scale = f"guidance_scale {decision.guidance_scale:g}"
+    serve = f"serve w = {decision.w:g} ({scale}): {decision.reason}"
+    terminal.show(serve, table, f"head: {rollout.head}")
 
 
 _COLUMNS = {
@@ -323,30 +309,27 @@ _COLUMNS = {
 
 
 def _table(rows: list[dict[str, Any]], out: Path) -> None:
-    from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
-    console = Console()
+    from assay import terminal
+
     for part, columns in _COLUMNS.items():
         found = [row for row in rows if row.get("part") == part]
         n = found[0]["n"]
         what = "one stage, no sampling" if n is None else f"{n:,} rollouts of each kind"
         title = f"{part}: {what}, alpha {found[0]['alpha']:g}"
-        table = Table(title=title, title_justify="left", padding=(0, 0, 0, 1))
-        for name, head in columns:
-            table.add_column(head, justify="left" if name == "scenario" else "right")
+        table = terminal.table(title, *(head for _, head in columns))
         for row in found:
             table.add_row(*(escape(_cell_of(row, name)) for name, _ in columns))
-        console.print(table)
-    console.print("delays and samples to promote in rows: median, and 90 % point of delays")
-    console.print(f"rows: {escape(str(out / 'rows.jsonl'))}", soft_wrap=True)
+        terminal.show(table)
+    delays = "delays and samples to promote in rows: median, and 90 % point of delays"
+    terminal.show(delays, f"rows: {out / 'rows.jsonl'}")
 
 
 def _cell_of(row: dict[str, Any], name: str) -> str:
+    from assay import terminal
+
     value = row.get(name)
-    if isinstance(value, str):
-        return value
     if f"{name}_high" in row:
         return f"{value:.3g} ({row[f'{name}_low']:.2g}-{row[f'{name}_high']:.2g})"
-    return _cell(value)
+    return terminal.cell(value, 4)
