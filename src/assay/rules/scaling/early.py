@@ -1,186 +1,296 @@
-"""Early warning: signals from the first fifth of a training that forecast collapse.
+"""Early warning: does the first fifth of a training forecast its collapse?
 
-Collapse is told from the END of a training. A training has collapsed where
+``collapse`` says what collapse is and which signals there are. The warner is a logistic
+regression on standardised signals, x' = (x - mean) / sd over the evidence (absent ones at the
+mean, 0), with an L2 penalty fixed at C = 0.1 (Hastie, Tibshirani and Friedman 2009, section
+4.4.4) and classes weighted to equal shares, so that a fold's share of collapses does not move its
+scores; the log odds of the evidence are added where a probability is said.
 
-    poor        its novel-C3 is below half of what the same model reaches with ample data, AND
-    memorised   it copies rows above the natural overlap (the 95 % intervals lie apart), or its
-                validation loss ends more than a tenth above its own smallest.
+Nobody's score comes from a fit that has seen its group, in three ways:
 
-Why so: being poor alone may be slowness, which more steps cure; memorising alone does no harm
-while rules are still learned; collapse is memorising in their place. Half, a tenth and intervals
-apart are conventions, fixed before any score was computed. "Ample" is the largest amount of data
-that the model was trained with in the study (streamed counts as largest), its novel-C3 the mean
-over seeds there. A model with fewer than three amounts, or that reaches less than 0.05 even so,
-says nothing about collapse: its trainings are left out, and so are streamed ones, which have
-nothing to memorise. ``DEFINITIONS`` has the neighbours poor and memorised beside it, so that no
-figure is the accident of one definition.
+    cell     5 folds of cells (model, rule set, size), all seeds of one together; 5 times anew,
+             each training's log odds averaged
+    family   every family left out in turn
+    size     every amount of data left out in turn
 
-Signals are computed from the probes up to a share of the steps, a fifth unless told. Each has a
-sign fixed beforehand: +1 where a large value should announce collapse. Losses of families have
-different units, so gaps are relative to the validation loss; shares p enter as asin(sqrt(p)),
-whose variance does not depend on p; slopes are those of least squares against ln(step).
+Beside the signals stand what is known beforehand: ln(samples per rule) alone, and with the
+model's name. A signal that only reads off the amount of data is no news, so each AUROC is given
+again within sizes (pairs of trainings of one size only) and within models. Intervals: `auroc`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy import special
 
-Row = Mapping[str, Any]
-FIFTH = 0.2
-LEAST_REACH = 0.05  # novel-C3 with ample data below which half of it cannot be told from none
-_SIZES = 3  # amounts of data that a model needs
-_POOR = 0.5  # of the reach
-_ABOVE = 1.1  # last validation loss by the smallest
+from assay.core import intervals
+from assay.rules.scaling import auroc, collapse
+from assay.rules.scaling.collapse import FIFTH, NAMES, SIGNALS, Row, Training
+
+PENALTY = 0.1
+MAIN = "collapse"
+SCHEMES = ("cell", "family", "size")
+SHARES = (0.05, 0.1, FIFTH, 0.5)  # of the steps, at which it is asked how early it is known
+LEAST = 10  # trainings
+_FOLDS, _REPEATS, _SEED = 5, 5, 0
+
+
+class Warner:
+    """The fit. table (n, signals), NaN where absent; events bool (n,), both kinds among them."""
+
+    def __init__(self, table: np.ndarray, events: np.ndarray):
+        from sklearn.linear_model import LogisticRegression
+
+        with warnings.catch_warnings():  # columns that are absent throughout: mean 0, sd 1
+            warnings.simplefilter("ignore", RuntimeWarning)
+            mean, spread = np.nanmean(table, 0), np.nanstd(table, 0)
+        self.mean = np.nan_to_num(mean)
+        self.spread = np.where(np.nan_to_num(spread) > 1e-12, spread, 1.0)
+        fit = LogisticRegression(C=PENALTY, class_weight="balanced", max_iter=1000)
+        fit.fit(self._standard(table), events)
+        self.weights = np.asarray(fit.coef_, dtype=np.float64)[0]
+        self.offset = float(np.asarray(fit.intercept_)[0])
+        self.prior = _log_odds(events)
+
+    def log_odds(self, table: np.ndarray) -> np.ndarray:
+        """(n,) at equal shares of both classes."""
+        return self._standard(table) @ self.weights + self.offset
+
+    def probability(self, table: np.ndarray) -> np.ndarray:
+        """(n,) at the share of events in the evidence."""
+        return special.expit(self.log_odds(table) + self.prior)
+
+    def parts(self, values: np.ndarray) -> np.ndarray:
+        """(signals,): what each adds to the log odds of one training."""
+        return self._standard(values[None])[0] * self.weights
+
+    def _standard(self, table: np.ndarray) -> np.ndarray:
+        return np.nan_to_num((table - self.mean) / self.spread)
+
+
+def _log_odds(events: np.ndarray) -> float:
+    return float(special.logit(events.mean()))
 
 
 @dataclass(frozen=True)
-class Signal:
-    """A number from early probes; sign +1 where large values should announce collapse."""
+class Evidence:
+    """Trainings whose outcome is known, with their signals (n, signals) up to a share."""
 
-    name: str
-    sign: int
-    said: str
-    of: Callable[[Sequence[Row]], float]
+    trainings: list[Training]
+    table: np.ndarray
+    share: float = FIFTH
 
+    def events(self, definition: str = MAIN) -> np.ndarray:
+        """bool (n,)."""
+        return np.array([t.outcomes[definition] for t in self.trainings], dtype=bool)
 
-def _last(name: str) -> Callable[[Sequence[Row]], float]:
-    return lambda probes: _bent(probes[-1][name])
+    @cached_property
+    def cells(self) -> list[Hashable]:
+        """What each training is a seed of."""
+        return [t.cell for t in self.trainings]
 
+    def column(self, name: str) -> list[Any]:
+        """A field of the study's rows."""
+        return [t.row[name] for t in self.trainings]
 
-def _slope(value: Callable[[Row], float]) -> Callable[[Sequence[Row]], float]:
-    def of(probes: Sequence[Row]) -> float:
-        at = np.log([p["step"] for p in probes])
-        values = np.array([value(p) for p in probes])
-        return float((at - at.mean()) @ values / ((at - at.mean()) ** 2).sum())
-
-    return of
-
-
-def _bent(share: float) -> float:
-    return math.asin(math.sqrt(min(max(share, 0.0), 1.0)))
-
-
-def _gap(probe: Row) -> float:
-    return probe["gap"] / abs(probe["validation_loss"])
+    def groups(self, scheme: str) -> list[Hashable]:
+        """What each training is left out together with."""
+        if scheme == "cell":
+            return self.cells
+        return self.column({"family": "family", "size": "per_rule"}[scheme])
 
 
-def _rise(probes: Sequence[Row]) -> float:
-    losses = [p["validation_loss"] for p in probes]
-    return losses[-1] / min(losses) - 1
+def evidence(rows: Sequence[Row], share: float = FIFTH, definition: str = MAIN) -> Evidence:
+    """What the rows of studies say about collapse.
 
-
-SIGNALS = (
-    Signal("gap", 1, "validation less training loss, by the former", lambda p: _gap(p[-1])),
-    Signal("gap_slope", 1, "how that gap grows", _slope(_gap)),
-    Signal("rise", 1, "validation loss above its smallest so far", _rise),
-    Signal("loss_slope", 1, "slope of ln(validation loss)",
-           _slope(lambda p: math.log(abs(p["validation_loss"])))),
-    Signal("c3", -1, "C3 of the samples drawn", _last("c3")),
-    Signal("any_valid", -1, "rows drawn that obey a rule", _last("any_valid")),
-    Signal("any_valid_slope", -1, "how these grow", _slope(lambda p: _bent(p["any_valid"]))),
-    Signal("completion", -1, "third panels completed", _last("completion")),
-    Signal("completion_slope", -1, "how these grow", _slope(lambda p: _bent(p["completion"]))),
-    Signal("copies", 1, "copied rows above the natural overlap",
-           lambda p: p[-1]["copies_row"] - p[-1]["natural_row"]),
-    Signal("panels", 1, "panel overlap above the natural one",
-           lambda p: p[-1]["copies_panel"] - p[-1]["natural_panel"]),
-    Signal("half_empty", 1, "half-empty cells drawn", _last("half_empty")),
-)  # fmt: skip
-NAMES = tuple(signal.name for signal in SIGNALS)
-
-
-def signals(probes: Sequence[Row], n_steps: int, share: float = FIFTH) -> np.ndarray | None:
-    """(signals,) from the probes within a share of the steps; None with fewer than two of them.
-
-    A signal whose probes lack a figure is NaN.
+    ValueError where fewer than ten trainings have both an outcome and early probes, or fewer
+    than two cells a collapse, or a training without.
     """
-    early = sorted((p for p in probes if p["step"] <= share * n_steps), key=lambda p: p["step"])
-    if len(early) < 2:
-        return None
-    return np.array([_value(signal, early) for signal in SIGNALS])
+    known = collapse.trainings(rows)
+    with_signals = [
+        (t, found)
+        for t in known
+        if (found := collapse.signals(t.row["probes"], t.row["n_steps"], share)) is not None
+    ]
+    if len(with_signals) < LEAST:
+        raise ValueError(
+            f"only {len(with_signals)} of {len(rows)} trainings have a known outcome and two "
+            f"probes or more in the first {share:g} of their steps ({LEAST} are needed): give a "
+            "study of three sizes or more with probes, run to its end"
+        )
+    made = Evidence([t for t, _ in with_signals], np.array([s for _, s in with_signals]), share)
+    _check_both(made, definition)
+    return made
 
 
-def _value(signal: Signal, early: Sequence[Row]) -> float:
+def _check_both(made: Evidence, definition: str) -> None:
+    events = made.events(definition)
+    for kind, flags in ((definition, events), (f"no {definition}", ~events)):
+        n = len({cell for cell, flag in zip(made.cells, flags, strict=True) if flag})
+        if n < 2:
+            raise ValueError(
+                f"{n} of {len(set(made.cells))} configurations show {kind} (2 are needed): give "
+                "studies in which some trainings collapse and others do not"
+            )
+
+
+# ---- cross-validation ------------------------------------------------------------------------
+
+
+def folds(made: Evidence, scheme: str, events: np.ndarray) -> list[np.ndarray]:
+    """Fold numbers (n,), once or several times; no group lies in two folds of one."""
+    groups = made.groups(scheme)
+    names = list(dict.fromkeys(groups))
+    if scheme != "cell":
+        return [np.array([names.index(group) for group in groups])]
+    some = {group for group, event in zip(groups, events, strict=True) if event}
+    rng, found = np.random.default_rng(_SEED), []
+    for _ in range(_REPEATS):
+        dealt = {}
+        for kind in (True, False):  # both kinds dealt out evenly
+            own = [name for name in names if (name in some) == kind]
+            for i in rng.permutation(len(own)):
+                dealt[own[i]] = len(dealt) % _FOLDS
+        found.append(np.array([dealt[group] for group in groups]))
+    return found
+
+
+def scores(table: np.ndarray, events: np.ndarray, many: Sequence[np.ndarray]) -> np.ndarray:
+    """(n,) log odds by fits that have not seen the fold, averaged; NaN where none can be made."""
+    found = np.full((len(many), len(table)), np.nan)
+    for line, fold in zip(found, many, strict=True):
+        for number in np.unique(fold):
+            out = fold == number
+            if 0 < events[~out].sum() < (~out).sum():
+                line[out] = Warner(table[~out], events[~out]).log_odds(table[out])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.nanmean(found, 0)
+
+
+def predictors(made: Evidence) -> dict[str, np.ndarray]:
+    """Tables (n, columns): signals, and what is known beforehand."""
+    size = np.log(np.array(made.column("per_rule"), dtype=np.float64))[:, None]
+    models = list(dict.fromkeys(made.column("model")))
+    which = np.array([[name == m for m in models] for name in made.column("model")], dtype=float)
+    return {
+        "signals": made.table,
+        "per_rule": size,
+        "known_before": np.hstack([size, which]),
+        "signals+per_rule": np.hstack([made.table, size]),
+    }
+
+
+# ---- rows ------------------------------------------------------------------------------------
+
+
+def rows(study_rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """JSON rows: part warning (AUROC by definition, predictor, way of leaving out, share of the
+    steps), warning_signal (each signal unfitted), warning_run (each training's out-of-fold log
+    odds and probability), or one row warning_said where the evidence is too little.
+    """
     try:
-        value = signal.of(early)
-    except (KeyError, TypeError, ZeroDivisionError, ValueError):  # absent, null, loss of 0
-        return math.nan
-    return value if math.isfinite(value) else math.nan
-
-
-# ---- what became of trainings ----------------------------------------------------------------
-
-DEFINITIONS = {
-    "collapse": "novel-C3 below half of the model's with ample data, and rows copied above "
-    "nature or validation loss a tenth above its smallest",
-    "poor": "novel-C3 below half of the model's with ample data",
-    "memorised": "rows copied above nature, or validation loss a tenth above its smallest",
-}
-
-
-@dataclass(frozen=True)
-class Training:
-    """A training of a study whose outcome is known."""
-
-    row: Row
-    outcomes: dict[str, bool]  # by definition
-    reach: float  # the model's novel-C3 with ample data
-
-    @property
-    def cell(self) -> tuple[Any, ...]:
-        """What it is a seed of."""
-        return (*_model(self.row), self.row["per_rule"])
-
-
-def trainings(rows: Sequence[Row]) -> list[Training]:
-    """The trainings of a study's rows whose outcome is known (see the module)."""
-    reach = _reaches(rows)
+        made = evidence(study_rows)
+    except ValueError as error:
+        n = len(collapse.trainings(study_rows))
+        return [{"key": "warning_said", "part": "warning_said", "n": n, "said": str(error)}]
     found = []
-    for row in rows:
-        ample = reach.get(_model(row))
-        if ample is None or row["per_rule"] is None or row.get("novel_c3") is None:
-            continue
-        memorised = _memorised(row)
-        if memorised is None:
-            continue
-        poor = row["novel_c3"] < _POOR * ample
-        outcomes = {"collapse": poor and memorised, "poor": poor, "memorised": memorised}
-        found.append(Training(row, outcomes, ample))
+    for definition in collapse.DEFINITIONS:
+        for name, table in predictors(made).items():
+            if definition != MAIN and name not in ("signals", "per_rule"):
+                continue
+            for scheme in SCHEMES:
+                found.append(_warning(made, definition, name, table, scheme))
+        found += _single(made, definition)
+    for share in SHARES:
+        found += [] if share == FIFTH else _earlier(study_rows, share)
+    return found + _runs(made)
+
+
+def _warning(
+    made: Evidence, definition: str, name: str, table: np.ndarray, scheme: str
+) -> dict[str, Any]:
+    """The row of one cross-validated predictor."""
+    events = made.events(definition)
+    judged = _judged(made, scores(table, events, folds(made, scheme, events)), events)
+    if name == "per_rule":  # one score for each size, but for the folds' own fits
+        judged |= auroc.Area(None, None, None, 0).row("within_size")
+    return {
+        "key": f"warning/{definition}/{name}/{scheme}/share={made.share:g}",
+        "part": "warning", "definition": definition, "predictor": name, "scheme": scheme,
+        "share": made.share, "seed": _SEED, **judged,
+    }  # fmt: skip
+
+
+def _single(made: Evidence, definition: str) -> list[dict[str, Any]]:
+    """The rows of every signal as it is, in the direction said beforehand; and of ln N."""
+    events = made.events(definition)
+    columns = [(s.name, s.sign, s.said, c) for s, c in zip(SIGNALS, made.table.T, strict=True)]
+    sizes = np.array(made.column("per_rule"), dtype=np.float64)
+    columns.append(("per_rule", -1, "samples per rule, known beforehand", sizes))
+    return [
+        {
+            "key": f"warning_signal/{definition}/{name}", "part": "warning_signal",
+            "definition": definition, "signal": name, "sign": sign, "said": said,
+            "share": made.share, **_judged(made, sign * column, events),
+        }
+        for name, sign, said, column in columns
+    ]  # fmt: skip
+
+
+def _judged(made: Evidence, values: np.ndarray, events: np.ndarray) -> dict[str, Any]:
+    """n, base rate and AUROCs of scores, those that are NaN left out."""
+    known = np.isfinite(values)
+
+    def kept(column: Sequence[Any]) -> list[Any]:
+        return [value for value, there in zip(column, known, strict=True) if there]
+
+    cells, hits = kept(made.cells), events[known]
+    n_cells, n = len(set(cells)), int(known.sum())
+    rate = float(hits.mean()) if n else None
+    low, high = intervals.wilson((rate or 0.0) * n_cells, n_cells)
+    row: dict[str, Any] = {
+        "n": n, "n_cells": n_cells, "n_events": int(hits.sum()), "base_rate": rate,
+        "base_rate_low": low, "base_rate_high": high, "nfe": 0,
+    }  # fmt: skip
+    for name, strata in (("auroc", None), ("within_size", "per_rule"), ("within_model", "model")):
+        layers = None if strata is None else kept(made.column(strata))
+        row |= auroc.area(values[known], hits, cells, layers).row(name)
+    return row
+
+
+def _earlier(study_rows: Sequence[Row], share: float) -> list[dict[str, Any]]:
+    """The main row at another share of the steps, where there are probes by then."""
+    try:
+        made = evidence(study_rows, share)
+    except ValueError:
+        return []
+    return [_warning(made, MAIN, "signals", made.table, "cell")]
+
+
+def _runs(made: Evidence) -> list[dict[str, Any]]:
+    """The row of every training: what became of it, what was said out of its fold."""
+    events = made.events()
+    values = scores(made.table, events, folds(made, "cell", events))
+    prior, found, seen = _log_odds(events), [], {}
+    for training, value, line in zip(made.trainings, values, made.table, strict=True):
+        row = training.row
+        seen[row["key"]] = seen.get(row["key"], 0) + 1
+        again = "" if seen[row["key"]] == 1 else f"/{seen[row['key']]}"
+        about = {name: row[name] for name in ("model", "family", "rule_set", "per_rule", "seed")}
+        found.append({
+            "key": f"warning_run/{row['key']}{again}", "part": "warning_run", "n": 1, **about,
+            **{name: bool(flag) for name, flag in training.outcomes.items()},
+            "novel_c3": row["novel_c3"], "reach": training.reach, "share": made.share,
+            "log_odds": float(value), "probability": float(special.expit(value + prior)),
+            "signals": {
+                k: float(v) if np.isfinite(v) else None for k, v in zip(NAMES, line, strict=True)
+            },
+        })  # fmt: skip
     return found
-
-
-def _model(row: Row) -> tuple[str, str]:
-    return row["model"], row["rule_set"]
-
-
-def _reaches(rows: Sequence[Row]) -> dict[tuple[str, str], float]:
-    """novel-C3 with ample data of each model that can tell collapse."""
-    found = {}
-    for model in dict.fromkeys(_model(row) for row in rows):
-        own = [r for r in rows if _model(r) == model and r.get("novel_c3") is not None]
-        sizes = {math.inf if r["per_rule"] is None else r["per_rule"] for r in own}
-        if len(sizes) < _SIZES:
-            continue
-        ample = [r for r in own if (r["per_rule"] or math.inf) == max(sizes)]
-        reach = float(np.mean([r["novel_c3"] for r in ample]))
-        if reach >= LEAST_REACH:
-            found[model] = reach
-    return found
-
-
-def _memorised(row: Row) -> bool | None:
-    """Copies above nature or a validation loss that has risen; None where nothing is measured."""
-    copied, risen = None, None
-    if row.get("copies_row_low") is not None and row.get("natural_row_high") is not None:
-        copied = row["copies_row_low"] > row["natural_row_high"]
-    losses = {p["step"]: p["validation_loss"] for p in row["probes"] if "validation_loss" in p}
-    if row["n_steps"] in losses:
-        risen = losses[row["n_steps"]] > _ABOVE * min(losses.values())
-    if copied is None and risen is None:
-        return None
-    return bool(copied or risen)
