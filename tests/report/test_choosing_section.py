@@ -74,7 +74,7 @@ def test_a_missed_aim_is_said(run, regret, share):
 def test_section_draws_weights_limit_and_evidence(run):
     (section,) = choosing.sections(run)
     table, weights, evidence = section.blocks
-    assert [row[0] for row in table.rows] == [EVIL, "all cases"]
+    assert [row[0].text for row in table.rows] == [EVIL, "all cases"]
     (panel,) = weights.items
     hollow = [t for t in panel.data if t["marker"]["color"] == "#ffffff"]
     assert len(hollow) == 1
