@@ -31,6 +31,8 @@ SECTIONS = {
     "rules.models": "models",
     "rules.train": "training",
     "rules.evaluate": "models",
+    "rules.findings": "findings",
+    "rules.scale": "scaling",
     "studies.guided-rules": "guided_rules",
 }
 TITLE = "What guidance does, and which rules there are to learn"

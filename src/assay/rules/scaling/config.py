@@ -61,7 +61,8 @@ class Model(Config):
 class ScaleConfig(Config):
     """A study. per_rule: samples for each rule, "stream" for new ones without end.
 
-    rule_sets: "own" (the recipe's), "mini", or "split0" to "split9" of the forty rules.
+    rule_sets: "own" (the recipe's), "mini", "split0" to "split9" of the forty rules, or ids such
+    as "10+13+30", with none held out.
     steps or minutes: of each training [default: the recipe's]; minutes are timed once a job.
     probes: moments of each training at which probe_n samples are drawn and judged.
     """
@@ -91,8 +92,11 @@ class ScaleConfig(Config):
     @classmethod
     def _sets(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            if name not in RULE_SETS:
-                raise ValueError(f"{name!r} is unknown; choose from own, mini, split0 to split9")
+            if name not in RULE_SETS and not _ids(name):
+                raise ValueError(
+                    f"{name!r} is unknown; choose from own, mini, split0 to split9, or give ids "
+                    "such as 10+13+30"
+                )
         return names
 
     @field_validator("per_rule", "seeds")
@@ -143,6 +147,15 @@ def jobs(config: ScaleConfig) -> list[Job]:
     return found
 
 
+def _ids(name: str) -> tuple[int, ...]:
+    """The rules of a rule set such as "10+13+30"; () where it is none."""
+    parts = name.split("+")
+    if not all(part.isdecimal() and part.isascii() and int(part) < 40 for part in parts):
+        return ()
+    ids = tuple(int(part) for part in parts)
+    return ids if len({*ids}) == len(ids) else ()
+
+
 def _job(config: ScaleConfig, model: Model, rule_set: str, per_rule: Any, seed: int) -> Job:
     values = recipes.get(model.recipe).model_dump(mode="json")
     for part in ("network", "options", "fit"):
@@ -165,6 +178,8 @@ def _job(config: ScaleConfig, model: Model, rule_set: str, per_rule: Any, seed: 
 def _data(rule_set: str, own: Data, per_rule: Any, seed: int) -> dict[str, Any]:
     if rule_set == "mini":
         own = mini()
+    elif ids := _ids(rule_set):
+        own = Data(rules=ids, held_out=())
     elif rule_set != "own":
         split = int(rule_set.removeprefix("split"))
         own = Data(rules=genraven.trained(split), held_out=genraven.SPLITS[split])

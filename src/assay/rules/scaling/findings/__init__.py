@@ -1,0 +1,1 @@
+"""Claims about learning rules, each tested on scaling studies."""

@@ -1,0 +1,189 @@
+"""Separate heads: does C3 fall with data, and are half-empty cells the cause?
+
+A cell's shape, size and colour are each -1 where it is empty. Separate heads draw the three
+independently given what was drawn before, so that a cell occupied with probability p comes out
+half empty with 1 - p^3 - (1 - p)^3, up to 3/4: the surer a model is (of samples it knows by
+heart), the fewer. A cell empty in one attribute counts as empty.
+
+The cause is tested on the same weights, by another way to draw a token from its law P:
+
+    occupancy once     Q(empty) = P(shape = 0), Q(s, z, c) ~ P(s, z, c) on occupied cells: no cell
+                       is half empty, and occupancy keeps the law that the shape's head gives it
+    parts independent  the product of P's marginals: what separate heads would draw from a joint
+                       head's knowledge
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from assay.rules import genraven, shares
+from assay.rules.evaluate import flat
+from assay.rules.scaling.findings import drawing
+from assay.rules.scaling.findings import evidence as e
+from assay.rules.scaling.findings.drawing import Drawer
+from assay.rules.scaling.findings.evidence import Row, Share, Subject
+
+AS_IT_IS, ONCE, INDEPENDENT = "as it is", "occupancy once", "parts independent"
+_WAYS = {"separate": (AS_IT_IS, ONCE), "joint": (AS_IT_IS, INDEPENDENT), "chain": (AS_IT_IS,)}
+
+
+def head(subject: Subject) -> str | None:
+    """joint, separate or chain of a model of whole cells; None for any other."""
+    if subject.family not in e.AUTOREGRESSIVE:
+        return None
+    recipe = drawing.trained(subject.study, subject.rows[0])
+    options = (recipe or {}).get("options", {}).get("head", {})
+    return options.get("kind") if len(options.get("sizes", ())) > 1 else None
+
+
+def consistency(subjects: Sequence[Subject], drawer: Drawer) -> list[Row]:
+    """C3 by data for each head, drawn as it is and otherwise."""
+    rows, falls = [], {}
+    drawn: dict[tuple[str, str], dict[str, Share]] = {}
+    for subject in subjects:
+        kind = head(subject)
+        if kind is None:
+            continue
+        for size in dict.fromkeys((*subject.sizes, subject.most)):
+            for way in _WAYS[kind]:
+                made = [_drawn(drawer, subject, row, way) for row in subject.at(size)]
+                rows += _evidence(subject, size, kind, way, made)
+                share = e.pooled(made, "c3")
+                if size == subject.most and share:
+                    drawn.setdefault((subject.rule_set, kind), {})[way] = share
+        if len(subject.sizes) > 1:
+            falls[kind] = _falls(subject, kind, rows)
+    if "separate" in falls:
+        others = [kind for kind in falls if kind != "separate"]
+        kept = e.together(not falls[k] if falls[k] is not None else None for k in others)
+        answer = falls["separate"] and kept if others else None
+        said = "C3 falls with data with separate heads" + "".join(
+            f", {'not ' if falls[k] is False else ''}with a {k} one" for k in others
+        )
+        rows.append(e.found(answer, said if answer else f"tested: {said}"))
+    return rows + [cause(rule_set, drawn) for rule_set in _complete(drawn)]
+
+
+def _complete(drawn: dict[tuple[str, str], dict[str, Share]]) -> list[str]:
+    """Rule sets for which both heads were drawn."""
+    sets = dict.fromkeys(rule_set for rule_set, _ in drawn)
+    return [s for s in sets if (s, "separate") in drawn and (s, "joint") in drawn]
+
+
+def _drawn(drawer: Drawer, subject: Subject, row: Row, way: str) -> Row:
+    def make() -> Row:
+        generator = drawer.generator(subject.study, row)
+        if way != AS_IT_IS:
+            change(generator.family.head, _CHANGES[way])
+        x, found = drawer.sampled(generator)
+        return {"way": way, **found, **emptiness(x)}
+
+    return drawer.row(subject, row, f"heads/{way.replace(' ', '-')}", make)
+
+
+def emptiness(x: np.ndarray) -> Row:
+    """Half-empty cells among occupied ones, samples with any, and C3 of those without; by rule."""
+    void: Any = x == -1
+    some = ~void.all(-1)
+    half = void.any(-1) & some
+    ok: Any = genraven.check(x)
+    c3 = ok.all(1).any(1)
+    whole = ~half.reshape(len(x), -1).any(1)
+    row = flat("any_half", shares.share(~whole))
+    if some.any():
+        row |= flat("half_empty", shares.ratio(half, some))
+    if whole.any():
+        row |= flat("c3_whole", shares.ratio(c3 & whole, whole))
+    every = ok.all(1).mean(0)
+    rules = {genraven.RULES[i].name: float(every[i]) for i in np.flatnonzero(every)}
+    return row | {"rules": rules}
+
+
+def _evidence(subject: Subject, size: int | None, kind: str, way: str, made: list[Row]) -> list:
+    """The rows of one way of drawing: C3, half-empty cells, C3 of samples without any."""
+    measures = {"C3": "c3", "half-empty cells": "half_empty",
+                "samples with a half-empty cell": "any_half",
+                "C3 of samples without half-empty cells": "c3_whole"}  # fmt: skip
+    return [
+        e.evidence(
+            subject, size, share, measure=measure, head=kind, way=way, nfe=made[0]["nfe"],
+            rules=made[0]["rules"],
+        )
+        for measure, name in measures.items()
+        if (share := e.pooled(made, name))
+    ]  # fmt: skip
+
+
+def _falls(subject: Subject, kind: str, rows: list[Row]) -> bool | None:
+    """Adds the verdict on one model; whether C3 is lower with the most data than the least."""
+    least, most = subject.sizes[0], subject.sizes[-1]
+    few, many = subject.share(least, "c3"), subject.share(most, "c3")
+    if few is None or many is None:
+        return None
+    answer = e.above(few, many)
+    said = (
+        f"{subject.said}, {kind} head: C3 {few} at {least:,} a rule, {many} at {most:,} "
+        f"(n = {few.n:,} and {many.n:,}, {few.seeds} and {many.seeds} seeds)"
+    )
+    rows.append(e.found(answer, said, subject, head=kind))
+    return answer
+
+
+def cause(rule_set: str, drawn: dict[tuple[str, str], dict[str, Share]]) -> Row:
+    """Half-empty cells as the cause: taken away and brought about, on the same weights."""
+    separate, joint = drawn[rule_set, "separate"], drawn[rule_set, "joint"]
+    mended = e.above(separate[ONCE], separate[AS_IT_IS])
+    broken = e.above(joint[AS_IT_IS], joint[INDEPENDENT])
+    gap = joint[AS_IT_IS].value - separate[AS_IT_IS].value
+    said = (
+        f"{rule_set}, most data: separate heads draw C3 {separate[AS_IT_IS]}, with occupancy "
+        f"drawn once {separate[ONCE]}; a joint head {joint[AS_IT_IS]}, its parts drawn "
+        f"independently {joint[INDEPENDENT]}"
+    )
+    if gap > 0:
+        regained = (separate[ONCE].value - separate[AS_IT_IS].value) / gap
+        said += f"; drawing occupancy once regains {regained:.2f} of the gap"
+    answer = e.together((mended, broken))
+    return e.found(answer, said, about="cause")
+
+
+# ---- other ways to draw from a head's law ------------------------------------------------------
+
+
+def change(head: Any, how: Callable[[Any, tuple[int, ...]], Any]) -> None:
+    """Let a head of `assay.families.heads` draw from how(log_probs, sizes) instead."""
+    plain = head.log_probs
+    head.log_probs = lambda hidden: how(plain(hidden), head.sizes)
+
+
+def occupancy_once(log_p: Any, sizes: tuple[int, ...]) -> Any:
+    """(..., V) tensors log P -> log Q: no half-empty token, occupancy by the first part."""
+    import torch
+
+    law = log_p.unflatten(-1, sizes)
+    inner = law[(..., *(slice(1, None) for _ in sizes))].flatten(-len(sizes))
+    by_first = law.flatten(-len(sizes) + 1).logsumexp(-1) if len(sizes) > 1 else law
+    occupied = by_first[..., 1:].logsumexp(-1)
+    inner = inner - inner.logsumexp(-1, keepdim=True) + occupied[..., None]
+    out = torch.full_like(law, -torch.inf)
+    out[(..., *(slice(1, None) for _ in sizes))] = inner.unflatten(-1, [s - 1 for s in sizes])
+    out[(..., *(0 for _ in sizes))] = by_first[..., 0]
+    return out.flatten(-len(sizes))
+
+
+def parts_independent(log_p: Any, sizes: tuple[int, ...]) -> Any:
+    """(..., V) tensors log P -> the product of the parts' marginals."""
+    law = log_p.unflatten(-1, sizes)
+    total = law.new_zeros(law.shape[: -len(sizes)])
+    for j in range(len(sizes)):
+        others = [-len(sizes) + i for i in range(len(sizes)) if i != j]
+        part = law.logsumexp(others) if others else law
+        total = total[..., None] + part.view(*part.shape[:-1], *[1] * j, part.shape[-1])
+    return total.flatten(-len(sizes)) if len(sizes) > 1 else total
+
+
+_CHANGES = {ONCE: occupancy_once, INDEPENDENT: parts_independent}

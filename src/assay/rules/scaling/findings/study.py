@@ -1,0 +1,131 @@
+"""Every claim on every study, into one Run.
+
+    drawn/STUDY/JOB/WAY    one row for each way of drawing from a checkpoint ("part": "drawn")
+    CLAIM/DIGEST/i         a claim's finding: its evidence, then its verdicts; DIGEST is of these
+                           rows, so that a study that has grown adds a finding and the last counts
+
+A claim that the studies say nothing of is one row, "part": "missing", with what it lacks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from assay.rules.scaling.findings import amounts, copying, correlation, diffusion, heads
+from assay.rules.scaling.findings import evidence as e
+from assay.rules.scaling.findings.drawing import Drawer, FindingsConfig
+from assay.rules.scaling.findings.evidence import Row, Subject
+from assay.runs import Run, dumps
+
+# claim -> (what is claimed, what it takes to test it)
+CLAIMS = {
+    "collapse": (
+        "Diffusion collapses at small data",
+        "a model by diffusion at two or more amounts of data",
+    ),
+    "stopping": (
+        "Early stopping avoids the collapse",
+        "a model by diffusion that collapses, with probes",
+    ),
+    "stable": (
+        "Autoregressive completion is stable from little data",
+        "an autoregressive model at two or more amounts of data",
+    ),
+    "heads": (
+        "C3 falls with data with separate heads, not with a joint one; half-empty cells are why",
+        "autoregressive models of all attributes, separate and joint heads (examples/heads.toml)",
+    ),
+    "correlation": (
+        "Rules that are completed better are drawn more often",
+        "five or more trained rules, and the jobs' evaluations",
+    ),
+    "memorisation": (
+        "Copies beyond nature are made from little data and not from much",
+        "the protocol copies at two or more amounts of data",
+    ),
+    "held-out": (
+        "Held-out rules are completed no better than by chance",
+        "a rule set with held-out rules",
+    ),
+    "weights": (
+        "Averaged weights (EMA) draw more samples with a rule than raw ones",
+        "checkpoints of a model trained with EMA",
+    ),
+    "clip": (
+        "Clipping denoised values costs completion",
+        "a checkpoint of a model by diffusion of all attributes (examples/clip.toml)",
+    ),
+    "samplers": (
+        "More network evaluations draw more samples with a rule",
+        "a checkpoint of a model by diffusion",
+    ),
+}  # fmt: skip
+FREE = ("collapse", "stopping", "stable", "correlation", "memorisation", "held-out")
+
+
+def findings(studies: Sequence[Path], out: Path, config: FindingsConfig) -> list[Row]:
+    """Test every claim; returns the rows of the findings. ValueError for what is no study."""
+    read = [e.read(path) for path in studies]
+    doubled = [s.name for i, s in enumerate(read) if s.name in [t.name for t in read[:i]]]
+    if doubled:
+        raise ValueError(f"two studies are named {doubled[0]!r}; give each folder its own name")
+    subjects = e.subjects(read)
+    with Run.open(out, config) as run:
+        for claim, test in _tests(subjects, Drawer(run, config)):
+            _write(run, claim, _missing(claim) if test is None else test() or _missing(claim))
+    return current(run.rows)
+
+
+def _tests(
+    subjects: list[Subject], drawer: Drawer
+) -> Iterator[tuple[str, Callable[[], list[Row]] | None]]:
+    """What tests each claim; None where it would draw and is told not to."""
+    free = (
+        amounts.collapse, amounts.stopping, amounts.stable, correlation.correlation,
+        copying.memorisation, copying.held_out,
+    )  # fmt: skip
+    tests: dict[str, Callable[[], list[Row]] | None] = {
+        claim: partial(test, subjects) for claim, test in zip(FREE, free, strict=True)
+    }
+    drawn = {
+        "heads": heads.consistency, "weights": diffusion.weights, "clip": diffusion.clip,
+        "samplers": diffusion.samplers,
+    }  # fmt: skip
+    for claim, test in drawn.items():
+        tests[claim] = partial(test, subjects, drawer) if drawer.config.draw else None
+    for claim in CLAIMS:
+        yield claim, tests[claim]
+
+
+def _missing(claim: str) -> list[Row]:
+    """The row of a claim that these studies say nothing of."""
+    needs = CLAIMS[claim][1]
+    return [{"part": "missing", "verdict": e.UNKNOWN, "said": f"not tested: it takes {needs}"}]
+
+
+def _write(run: Run, claim: str, rows: list[Row]) -> None:
+    """The finding, unless the same one is the claim's last."""
+    digest = hashlib.sha256(dumps(rows).encode()).hexdigest()[:12]
+    last = [r for r in run.rows if r.get("claim") == claim and r["part"] != "drawn"]
+    if last and last[-1]["digest"] == digest and last[-1]["last"]:
+        return
+    again = sum(r["digest"] == digest and r["last"] for r in last)
+    for i, row in enumerate(rows):
+        key = f"{claim}/{digest}.{again}/{i}"
+        facts = {"claim": claim, "title": CLAIMS[claim][0], "digest": digest}
+        if not run.done(key):
+            command = {"command": run.config["command"]}
+            run.append({"key": key, **facts, **row, **command, "last": i == len(rows) - 1})
+
+
+def current(rows: Sequence[Row]) -> list[Row]:
+    """Of each claim the rows of its last whole finding, in the order of `CLAIMS`."""
+    found = []
+    for claim in CLAIMS:
+        own = [r for r in rows if r.get("claim") == claim and r["part"] != "drawn"]
+        ends = [r["key"].rpartition("/")[0] for r in own if r["last"]]
+        found += [r for r in own if ends and r["key"].rpartition("/")[0] == ends[-1]]
+    return found
