@@ -103,4 +103,20 @@ def check_context(context: torch.Tensor, mask: torch.Tensor, shape: tuple[int, .
         )
 
 
+def check_sets(x: torch.Tensor, unknown: torch.Tensor, widths: tuple[int, ...]) -> None:
+    """ValueError where a known panel of set tokens (n, 9, U) holds sets that no panel can hold.
+
+    unknown: bool (n, 9); widths: bits of each set, the first the occupied positions.
+    """
+    size = (x[..., None] >> torch.arange(16, device=x.device) & 1).sum(-1)
+    limit = x.new_tensor([1 << width for width in widths])
+    wrong = ((x < 0) | (x >= limit) | (size < 1) | (size > size[..., :1])).any(-1) & ~unknown
+    if wrong.any():
+        sample, panel = wrong.nonzero()[0].tolist()
+        raise ValueError(
+            f"context has no valid panel at r{panel // 3 + 1}c{panel % 3 + 1} of sample "
+            f"{sample}: a known panel needs objects with values in range; mask it instead"
+        )
+
+
 check_temperature = tokens.check_temperature

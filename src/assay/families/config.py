@@ -264,3 +264,13 @@ class PanelOrderConfig(CellTokensConfig):
         if min(orders) < 0 or sum(orders) <= 0:
             raise ValueError(f"orders {orders} must be shares >= 0, one of them above 0")
         return orders
+
+
+class RelationsConfig(Config):
+    """How a mixture of relations completes and draws; see `assay.families.relations`.
+
+    floor: in completing, the share of the prior that lets any relation govern any unit, as often
+    as each is met; the rest is the prior learned of both together.
+    """
+
+    floor: float = Field(default=0.1, ge=0, le=1)

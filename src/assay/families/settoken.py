@@ -93,7 +93,7 @@ class SetTokens(base.Family):
         panels, places = panels.to(self.device), places.to(self.device)
         unknown = mask.to(self.device)
         x = context.to(self.device).long().masked_fill(unknown[..., None], 0)
-        self._check_known(x, unknown)
+        base.check_sets(x, unknown, self.widths)
         seq, hidden = _taken(x, panels), unknown.gather(1, panels)
         uniform = rng.rand(len(x), *self.shape).to(self.device)
         self._draw(seq, hidden, places, uniform, int(min(n_known, default=_N)), temperature)
@@ -116,18 +116,6 @@ class SetTokens(base.Family):
                 logits = answers[0] if w == 0 else guidance.combine(answers[0], answers[1], w)
                 drawn = tokens.draw(logits, uniform[:, panel, unit], temperature)
                 seq[:, panel, unit] = torch.where(hidden[:, panel], drawn, seq[:, panel, unit])
-
-    def _check_known(self, x: torch.Tensor, unknown: torch.Tensor) -> None:
-        """ValueError where a known panel's sets are none that a panel can hold."""
-        size = (x[..., None] >> torch.arange(16, device=x.device) & 1).sum(-1)
-        limit = x.new_tensor([1 << width for width in self.widths])
-        wrong = ((x < 0) | (x >= limit) | (size < 1) | (size > size[..., :1])).any(-1) & ~unknown
-        if wrong.any():
-            sample, panel = wrong.nonzero()[0].tolist()
-            raise ValueError(
-                f"context has no valid panel at r{panel // 3 + 1}c{panel % 3 + 1} of sample "
-                f"{sample}: a known panel needs objects with values in range; mask it instead"
-            )
 
     def evaluations(self, n_unknown: int | None = None) -> int:
         """Cached network steps: one a set drawn, and one for the known panels."""

@@ -192,3 +192,28 @@ class CellNetConfig(Config):
         if not self.sizes or min(*self.grid, *self.sizes) < 1:
             raise ValueError(f"grid {self.grid} and sizes {self.sizes} must be numbers >= 1")
         return self
+
+
+class RelationNetConfig(Config):
+    """A mixture of relations between the sets of a row; see `assay.models.relationnet`.
+
+    widths: bits of each set of a panel, the first the occupied positions. relations: how many
+    there may be. own: how far a unit's own form of a relation may differ from the one that all
+    units share, as a factor on its parameters; 0: it is the same for all. shared: without it,
+    every unit has relations of its own and learns nothing from the others.
+    """
+
+    widths: tuple[int, ...] = (9, 7, 10, 10)
+    relations: int = Field(default=32, ge=1)
+    own: float = Field(default=0.1, ge=0)
+    shared: bool = True
+
+    @model_validator(mode="after")
+    def _sound(self) -> RelationNetConfig:
+        if not self.widths or min(self.widths) < 1 or self.widths[0] > 9:
+            raise ValueError(f"widths {self.widths} must be numbers of bits, the first 1 to 9")
+        if max(self.widths) > self.widths[0] + 1:
+            raise ValueError(
+                f"widths {self.widths}: a set may have one bit more than there are positions"
+            )
+        return self

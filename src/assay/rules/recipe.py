@@ -23,12 +23,14 @@ from assay.families.config import (
     FlowConfig,
     MaskedConfig,
     PanelOrderConfig,
+    RelationsConfig,
     SetTokenConfig,
 )
 from assay.models.config import (
     CellNetConfig,
     Config,
     DiTConfig,
+    RelationNetConfig,
     SetNetConfig,
     TokenNetConfig,
     UNetConfig,
@@ -143,6 +145,12 @@ _FAMILIES = {
         PanelOrderConfig,
         ("assay.models.cellnet", "CellNet"),
         CellNetConfig,
+    ),
+    "relations": (
+        ("assay.families.relations", "Relations"),
+        RelationsConfig,
+        ("assay.models.relationnet", "RelationNet"),
+        RelationNetConfig,
     ),
     "edm": (
         ("assay.families.edm", "Edm"),

@@ -16,12 +16,14 @@ from assay.rules.presets.gpt2 import gpt2, gpt2_chain, gpt2_separate
 from assay.rules.presets.mamba import mamba, mamba_separate
 from assay.rules.presets.masked import masked
 from assay.rules.presets.panelorder import panelorder
+from assay.rules.presets.relations import relations
 from assay.rules.presets.settoken import settoken
 from assay.rules.presets.sit import sit
 from assay.rules.recipe import Recipe
 
 RECIPES: dict[str, tuple[Callable[[str, bool], Recipe], tuple[str, ...]]] = {
     "settoken": (settoken, ("paper", "small", "tiny")),
+    "relations": (relations, ("small", "tiny")),
     "dit": (dit, ("s", "b", "small", "tiny")),
     "sit": (sit, ("s", "b", "small", "tiny")),
     "gpt2": (gpt2, ("s", "b", "m", "small", "tiny")),

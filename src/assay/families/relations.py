@@ -1,0 +1,123 @@
+"""A mixture of relations over set tokens: which unit is governed, and by what, is hidden.
+
+    p(x) = sum over a, k of p(a, k) prod over rows of p(row | a, k),
+
+all of it learned by maximum likelihood from unlabelled samples (`models.relationnet`; the loss is
+-log p(x) in nats): gradient ascent on the logarithm of the sum, whose weights are the posterior of
+(a, k) given the sample, as in expectation maximisation (Dempster, Laird and Rubin 1977). A
+component is pushed only as far as it is believed, so likelihood does not push against a relation
+of a unit that training never shows: it may not know it, or know it from other units.
+
+Completing draws (a, k) from its posterior given the known panels, then the unknown ones, exactly.
+What can be completed: whole rows, and in any other row the third panel. The prior of (a, k) there
+lets a share ``floor`` of relations govern units that training never saw them govern.
+
+The network is any object with ``config.widths`` and the laws of `models.relationnet.RelationNet`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from assay.core import tokens
+from assay.families import base
+from assay.families.config import RelationsConfig
+from assay.families.relationdraw import RowDraw
+from assay.families.streams import Streams
+
+_N_PANELS = 9
+
+
+class Relations(base.Family):
+    """The family of relations over a network; codes are int64 (n, 9, U), bits of sets."""
+
+    def __init__(self, network: Any, config: RelationsConfig | None = None):
+        super().__init__()
+        self.network, self.config = network, config or RelationsConfig()
+        self.shape = (_N_PANELS, len(network.config.widths))
+
+    def loss(self, batch: base.Batch, rng: Streams) -> torch.Tensor:
+        """(n,) -log p(x) in nats; nothing is drawn."""
+        return -self.network.log_prob(batch["x"].to(self.device).long())
+
+    @torch.no_grad()
+    def log_prob(self, x: torch.Tensor) -> torch.Tensor:
+        """(n,): log p of samples (n, 9, U) in nats."""
+        return self.network.log_prob(x.to(self.device).long())
+
+    @torch.no_grad()
+    def posterior(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """(n, A, K): p(unit, relation | the known panels of x), by the prior of completing.
+
+        mask: bool (n, 9), True where unknown; ValueError as for `complete`.
+        """
+        x = x.to(self.device).long()
+        known = None if mask is None else ~_unknown(mask.to(self.device))
+        logits = self.network.evidence(x, known) + self.network.log_prior(self.config.floor)
+        return logits.flatten(1).softmax(1).view_as(logits)
+
+    @torch.no_grad()
+    def sample(self, n: int, rng: Streams, temperature: float = 1.0) -> torch.Tensor:
+        """(n, 9, U) draws by ancestors; every choice at the temperature."""
+        base.check_temperature(temperature)
+        prior = self.network.log_prior().flatten().expand(n, -1)
+        x = torch.zeros(n, *self.shape, dtype=torch.int64, device=self.device)
+        unknown = torch.ones(n, 3, 2, dtype=torch.bool, device=self.device)
+        return self._fill(x, unknown, prior, rng, temperature)
+
+    @torch.no_grad()
+    def complete(
+        self,
+        context: torch.Tensor,
+        mask: torch.Tensor,
+        rng: Streams,
+        temperature: float = 0.0,
+    ) -> torch.Tensor:
+        """Draw the unknown panels, mask bool (n, 9), given the known ones; see `base.Family`."""
+        base.check_context(context, mask, self.shape)
+        base.check_temperature(temperature)
+        hidden = mask.to(self.device)
+        unknown = _unknown(hidden)
+        x = context.to(self.device).long().masked_fill(hidden[..., None], 0)
+        base.check_sets(x, hidden, self.network.config.widths)
+        logits = self.network.evidence(x, ~unknown) + self.network.log_prior(self.config.floor)
+        return self._fill(x, unknown, logits.flatten(1), rng, temperature)
+
+    def _fill(self, x, unknown, logits, rng: Streams, temperature: float) -> torch.Tensor:
+        """x with what is unknown of its rows, bool (n, 3, 2), drawn; logits (n, A K)."""
+        n, net = len(x), self.network
+        needs = RowDraw.needs(net)
+        uniform = rng.rand(n, 1 + 3 * needs).to(self.device)
+        drawn = tokens.draw(logits, uniform[:, 0], temperature)
+        governed = torch.stack([drawn // net.config.relations, drawn % net.config.relations], 1)
+        rows = governed.repeat_interleave(3, 0)
+        draw = RowDraw(net, rows, uniform[:, 1:].reshape(3 * n, needs), temperature)
+        laws, panels = net.laws(), x.reshape(3 * n, 3, -1).clone()
+        lines = unknown.reshape(3 * n, 2)[..., None]
+        panels[:, :2] = torch.where(lines[:, :1], draw.first(laws), panels[:, :2])
+        panels[:, 2] = torch.where(lines[:, 1], draw.third(laws, panels), panels[:, 2])
+        return panels.view_as(x)
+
+    def evaluations(self, n_unknown: int | None = None) -> int:
+        """Relations are asked once of the known panels, and once of every row drawn."""
+        return 3 if n_unknown is None else 1 + min(3, n_unknown)
+
+
+def _unknown(mask: torch.Tensor) -> torch.Tensor:
+    """bool (n, 3, 2): are a row's first two panels unknown, is its third.
+
+    ValueError where a row's first two panels are not both known, and it is not unknown whole.
+    """
+    rows = mask.view(-1, 3, 3)
+    first = rows[..., :2].any(-1)
+    wrong = first & ~rows.all(-1)
+    if wrong.any():
+        sample, row = wrong.nonzero()[0].tolist()
+        panels = ", ".join(f"r{row + 1}c{col + 1}" for col in range(3) if rows[sample, row, col])
+        raise ValueError(
+            f"mask {panels} cannot be completed by this model: it can complete whole rows and, "
+            "in any other row, the third panel (r1c3, r2c3, r3c3)"
+        )
+    return torch.stack([first, rows[..., 2]], -1)

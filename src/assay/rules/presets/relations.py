@@ -1,0 +1,31 @@
+"""Relations: recipes."""
+
+from __future__ import annotations
+
+from assay.families.config import RelationsConfig
+from assay.models.config import RelationNetConfig
+from assay.rules.recipe import Data, Recipe, mini
+from assay.training.config import FitConfig, OptimConfig, Schedule
+
+
+def relations(preset: str, conditional: bool = False) -> Recipe:
+    """A mixture of learned relations over set tokens, both structural priors (docs/relations.md).
+
+    small: 32 relations over 36 sets, 4,000 samples of each rule. tiny: genraven-mini.
+    """
+    if conditional:
+        raise ValueError("relations learn which rule governs a sample themselves: no labels")
+    tiny = preset == "tiny"
+    network = RelationNetConfig(widths=(9,), relations=16) if tiny else RelationNetConfig()
+    schedule = Schedule(warmup=20)
+    optim = OptimConfig(lr=0.05, weight_decay=0.0, clip=100.0, schedule=schedule)
+    return Recipe(
+        name="relations",
+        preset=preset,
+        family="relations",
+        binding="positions" if tiny else "sets",
+        network=network.model_dump(mode="json"),
+        options=RelationsConfig().model_dump(mode="json"),
+        data=mini() if tiny else Data(per_rule=4000),
+        fit=FitConfig(n_steps=400 if tiny else 600, batch=256, optim=optim),
+    )
