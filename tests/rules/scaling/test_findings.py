@@ -8,7 +8,15 @@ import pytest
 from assay import cli, runs
 from assay.core import intervals
 from assay.rules import genraven
-from assay.rules.scaling.findings import amounts, copying, correlation, evidence, heads, study
+from assay.rules.scaling.findings import (
+    amounts,
+    claims,
+    copying,
+    correlation,
+    evidence,
+    heads,
+    study,
+)
 from assay.rules.scaling.findings.drawing import FindingsConfig
 
 SIZES = (25, 400, 6400)
@@ -82,6 +90,20 @@ def by_size(values, model="edm", family="edm", name="c3", seeds=(0, 1)):
 def test_collapse_is_found_where_it_is_planted(tmp_path, values, said):
     rows = amounts.collapse(subjects(tmp_path, by_size(values)))
     assert verdicts(rows, "edm") == verdicts(rows) == [said]
+
+
+def test_collapse_is_judged_by_c3_unless_rows_are_copied(tmp_path):
+    def planted(copies):
+        return [
+            row(size=size, shares={"c3": 0.9, "novel_c3": p, "copies_row": q, "natural_row": 0.2})
+            for size, p, q in ((25, 0.1, copies), (6400, 0.5, 0.2))
+        ]
+
+    rows = amounts.collapse(subjects(tmp_path / "nature", planted(0.2)))
+    assert verdicts(rows) == ["does not hold"]
+    rows = amounts.collapse(subjects(tmp_path / "copied", planted(0.9)))
+    assert verdicts(rows) == ["holds"]
+    assert [r["judged"] for r in rows if r["part"] == "evidence"] == ["novel_c3", "c3"]
 
 
 def test_the_claim_of_collapse_is_not_about_other_families(tmp_path):
@@ -235,7 +257,7 @@ def test_the_command_is_resumable_says_what_is_missing_and_has_a_page(tmp_path, 
     command = ["rules", "findings", str(tmp_path / "study"), "--out", str(tmp_path / "found")]
     assert cli.main([*command, "--rows-only", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {r["claim"] for r in rows} == set(study.CLAIMS)
+    assert {r["claim"] for r in rows} == set(claims.CLAIMS)
     assert all(r["command"].startswith("assay rules findings study --out found") for r in rows)
     missing = {r["claim"]: r["said"] for r in rows if r["part"] == "missing"}
     assert "examples/clip.toml" in missing["clip"]
@@ -281,3 +303,67 @@ def test_what_cannot_be_tested_is_refused_in_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+STUDY = """
+rule_sets = ["10+30"]
+per_rule = [4]
+steps = 4
+probes = 2
+probe_n = 16
+
+[[models]]
+name = "separate"
+recipe = "gpt2-separate-small"
+network = {width = 32, layers = 1, heads = 1}
+fit = {batch = 8}
+
+[[models]]
+name = "joint"
+recipe = "gpt2-small"
+network = {width = 32, layers = 1, heads = 1}
+fit = {batch = 8}
+
+[[models]]
+name = "edm"
+recipe = "edm-small"
+network = {width = 8, attention = [3]}
+fit = {batch = 8}
+
+[evaluate]
+n = 16
+protocols = ["unconditional", "copies", "completion"]
+"""
+
+
+@pytest.mark.slow
+def test_findings_from_a_study_of_real_models(tmp_path, capsys):
+    (tmp_path / "study.toml").write_text(STUDY)
+    folder = str(tmp_path / "study")
+    scale = ["rules", "scale", str(tmp_path / "study.toml"), "--out", folder]
+    assert cli.main([*scale, "--workers", "1"]) == 0
+    capsys.readouterr()
+    flags = ["--n", "16", "--n-complete", "16", "--json"]
+    command = ["rules", "findings", folder, "--out", str(tmp_path / "found"), *flags]
+    assert cli.main(command) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    said = {r["claim"] for r in rows if r["part"] == "verdict"}
+    assert said == {"heads", "weights", "clip", "samplers"}
+    ways = {(r["head"], r["way"]) for r in rows if r["claim"] == "heads" and "way" in r}
+    assert ways == {
+        ("separate", heads.AS_IT_IS), ("separate", heads.ONCE),
+        ("joint", heads.AS_IT_IS), ("joint", heads.INDEPENDENT),
+    }  # fmt: skip
+    once = [r for r in rows if r.get("way") == heads.ONCE]
+    assert {r["value"] for r in once if r["measure"] == "half-empty cells"} == {0.0}
+    clipped = [r for r in rows if r["claim"] == "clip" and r["part"] == "evidence"]
+    assert {(r["kind"], r["clip"]) for r in clipped} == {
+        (kind, cut) for kind in ("amortised", "replacement") for cut in (None, 1.0)
+    }
+    drawn = [r for r in rows if r["claim"] == "samplers" and r["part"] == "evidence"]
+    assert {r["nfe"] for r in drawn if r["sampler"] == "heun"} == {5, 11, 23, 49, 99}
+    assert all(r["weights"] in ("EMA", "raw") for r in rows if r["part"] == "evidence")
+    before = (tmp_path / "found" / "rows.jsonl").read_bytes()
+    assert cli.main(command) == 0
+    assert (tmp_path / "found" / "rows.jsonl").read_bytes() == before
+    assert "occupancy once" in (tmp_path / "found" / "report.html").read_text()

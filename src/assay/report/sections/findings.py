@@ -82,8 +82,11 @@ def verdicts(found: Sequence[Row]) -> Table:
         said.sort(key=lambda r: r.get("model") is not None)
         for i, row in enumerate(said):
             name = Cell(row["title"] if i == 0 else "", state="words")
-            cells.append([name, str(row.get("model") or ""), row["verdict"], row["said"]])
-    return Table(("claim", "model", "verdict", "why"), cells, "", "Verdicts")
+            published = str(row.get("published") or "") if i == 0 else ""
+            line = (name, str(row.get("model") or ""), row["verdict"], row["said"], published)
+            cells.append(line)
+    columns = ("claim", "model", "verdict", "why", "published (forty rules)")
+    return Table(columns, cells, "", "Verdicts")
 
 
 COLUMNS = {

@@ -1,7 +1,9 @@
 """What the amount of data does: collapse, early stopping, stable completion.
 
-Collapse: novel-C3 with the least data is below half of that with the most. Early stopping would
-avoid it if at the probe of least validation loss novel-C3 were not. Probes hold C3 and the share
+Collapse: C3 with the least data is below half of that with the most. C3 is judged where rows are
+copied no more than nature would have it, novel-C3 where they are: with much data novel-C3 misses
+what agrees with training rows by chance. Early stopping would avoid a collapse if C3 at the probe
+of least validation loss were half of that with the most data or more. Probes hold C3 and the share
 of copied rows, so that novel-C3 lies between C3 - 3 x copies (a sample has three rows) and C3;
 the upper end has to fall short for a negative verdict and the lower one to suffice for a positive.
 Stable: completion of trained rules with the least data is at least 0.8 of that with the most.
@@ -18,14 +20,16 @@ HALF, STABLE, LEARNED = 0.5, 0.8, 0.1
 
 
 def collapse(subjects: Sequence[Subject]) -> list[Row]:
-    """Every model's novel-C3 by data; the claim is about those that learn by diffusion."""
+    """Every model's C3 by data; the claim is about those that learn by diffusion."""
     rows, answers, others = [], {}, {}
     for subject in _several(subjects):
-        shares = _by_size(subject, "novel_c3")
+        measures = {n: _judged(subject, n) for n in subject.sizes}
+        shares = _shares(subject, measures)
         rows += [
-            e.evidence(subject, n, s, measure="novel C3", nfe=_nfe(subject, n))
+            e.evidence(subject, n, s, measure="C3, not copied", judged=measures[n],
+                       nfe=_nfe(subject, n))
             for n, s in shares.items()
-        ]
+        ]  # fmt: skip
         if len(shares) < 2:
             continue
         answer, said = _collapsed(subject, shares)
@@ -33,7 +37,7 @@ def collapse(subjects: Sequence[Subject]) -> list[Row]:
         (answers if subject.family in e.DIFFUSION else others)[subject.said] = answer
     if answers:
         also = [name for name, answer in others.items() if answer]
-        said = f"{_named(answers)} lose more than half of novel-C3 at the least data"
+        said = f"{_named(answers)} lose more than half of C3 with the least data"
         if also:
             said += f"; so do models that are no diffusion: {', '.join(also)}"
         rows.append(e.found(e.together(answers.values()), said))
@@ -44,7 +48,7 @@ def _collapsed(subject: Subject, shares: dict[int, Share]) -> tuple[bool | None,
     least, most = min(shares), max(shares)
     few, many = shares[least], shares[most]
     said = (
-        f"{subject.said}: novel-C3 {few} at {least:,} a rule, {many} at {most:,} "
+        f"{subject.said}: C3, not copied, {few} at {least:,} a rule, {many} at {most:,} "
         f"(n = {few.n:,} and {many.n:,}, {few.seeds} and {many.seeds} seeds)"
     )
     if many.high < LEARNED:
@@ -57,7 +61,7 @@ def stopping(subjects: Sequence[Subject]) -> list[Row]:
     """Diffusion that collapses: its probe of least validation loss against the end."""
     rows, answers = [], []
     for subject in _several(subjects):
-        shares = _by_size(subject, "novel_c3")
+        shares = _shares(subject, {n: _judged(subject, n) for n in subject.sizes})
         if subject.family not in e.DIFFUSION or len(shares) < 2:
             continue
         if not _collapsed(subject, shares)[0]:
@@ -182,6 +186,18 @@ def _least(subjects: Sequence[Subject]) -> str:
 
 def _several(subjects: Sequence[Subject]) -> list[Subject]:
     return [s for s in subjects if len(s.sizes) > 1]
+
+
+def _judged(subject: Subject, size: int) -> str:
+    """c3, or novel_c3 where rows are copied beyond nature."""
+    own, natural = (subject.share(size, f"{name}_row") for name in ("copies", "natural"))
+    copied = own is None or natural is None or e.above(own, natural)
+    return "novel_c3" if copied else "c3"
+
+
+def _shares(subject: Subject, measures: dict[int, str]) -> dict[int, Share]:
+    found = {n: subject.share(n, name) for n, name in measures.items()}
+    return {n: share for n, share in found.items() if share is not None}
 
 
 def _by_size(subject: Subject, name: str) -> dict[int, Share]:

@@ -16,53 +16,11 @@ from pathlib import Path
 
 from assay.rules.scaling.findings import amounts, copying, correlation, diffusion, heads
 from assay.rules.scaling.findings import evidence as e
+from assay.rules.scaling.findings.claims import CLAIMS
 from assay.rules.scaling.findings.drawing import Drawer, FindingsConfig
 from assay.rules.scaling.findings.evidence import Row, Subject
 from assay.runs import Run, dumps
 
-# claim -> (what is claimed, what it takes to test it)
-CLAIMS = {
-    "collapse": (
-        "Diffusion collapses at small data",
-        "a model by diffusion at two or more amounts of data",
-    ),
-    "stopping": (
-        "Early stopping avoids the collapse",
-        "a model by diffusion that collapses, with probes",
-    ),
-    "stable": (
-        "Autoregressive completion is stable from little data",
-        "an autoregressive model at two or more amounts of data",
-    ),
-    "heads": (
-        "C3 falls with data with separate heads, not with a joint one; half-empty cells are why",
-        "autoregressive models of all attributes, separate and joint heads (examples/heads.toml)",
-    ),
-    "correlation": (
-        "Rules that are completed better are drawn more often",
-        "five or more trained rules, and the jobs' evaluations",
-    ),
-    "memorisation": (
-        "Copies beyond nature are made from little data and not from much",
-        "the protocol copies at two or more amounts of data",
-    ),
-    "held-out": (
-        "Held-out rules are completed no better than by chance",
-        "a rule set with held-out rules",
-    ),
-    "weights": (
-        "Averaged weights (EMA) draw more samples with a rule than raw ones",
-        "checkpoints of a model trained with EMA",
-    ),
-    "clip": (
-        "Clipping denoised values costs completion",
-        "a checkpoint of a model by diffusion of all attributes (examples/clip.toml)",
-    ),
-    "samplers": (
-        "More network evaluations draw more samples with a rule",
-        "a checkpoint of a model by diffusion",
-    ),
-}  # fmt: skip
 FREE = ("collapse", "stopping", "stable", "correlation", "memorisation", "held-out")
 
 
@@ -102,8 +60,8 @@ def _tests(
 
 def _missing(claim: str) -> list[Row]:
     """The row of a claim that these studies say nothing of."""
-    needs = CLAIMS[claim][1]
-    return [{"part": "missing", "verdict": e.UNKNOWN, "said": f"not tested: it takes {needs}"}]
+    said = f"not tested: it takes {CLAIMS[claim].needs}"
+    return [{"part": "missing", "verdict": e.UNKNOWN, "said": said}]
 
 
 def _write(run: Run, claim: str, rows: list[Row]) -> None:
@@ -115,14 +73,15 @@ def _write(run: Run, claim: str, rows: list[Row]) -> None:
     again = sum(r["digest"] == digest and r["last"] for r in last)
     for i, row in enumerate(rows):
         key = f"{claim}/{digest}.{again}/{i}"
-        facts = {"claim": claim, "title": CLAIMS[claim][0], "digest": digest}
+        said = {"title": CLAIMS[claim].title, "published": CLAIMS[claim].published}
+        facts = {"claim": claim, **said, "digest": digest}
         if not run.done(key):
             command = {"command": run.config["command"]}
             run.append({"key": key, **facts, **row, **command, "last": i == len(rows) - 1})
 
 
 def current(rows: Sequence[Row]) -> list[Row]:
-    """Of each claim the rows of its last whole finding, in the order of `CLAIMS`."""
+    """Of each claim the rows of its last whole finding, in their order."""
     found = []
     for claim in CLAIMS:
         own = [r for r in rows if r.get("claim") == claim and r["part"] != "drawn"]
