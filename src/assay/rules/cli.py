@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from assay.rules import listing_cli, models_cli, train_cli
 from assay.rules.scaling import cli as scaling_cli
+from assay.rules.scaling import early_cli
 from assay.rules.scaling.findings import cli as findings_cli
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ for _command in (
     models_cli.complete,
     scaling_cli.scale,
     scaling_cli.forecast,
+    early_cli.warn,
     findings_cli.findings,
     listing_cli.compare,
     listing_cli.recipes,

@@ -1,13 +1,18 @@
-"""Early warnings on simulated studies: planted signals found, none invented, no group leaks."""
+"""Early warnings on simulated studies: planted signals found, none invented, no group leaks;
+`assay rules warn`: its table, its answer for one training, what it refuses.
+"""
 
 import json
 
 import numpy as np
 import pytest
 from scipy import special
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from assay.rules.scaling import auroc, collapse, early
+from assay import cli, runs
+from assay.rules.scaling import auroc, collapse, early, early_answer
+from assay.rules.scaling import config as configs
 
 SIZES = (25, 100, 400, 1600, 6400)
 FAMILIES = ("edm", "flow", "autoregressive", "masked", "settoken")
@@ -205,6 +210,18 @@ def test_groups_never_lie_on_both_sides():
     assert abs(auroc.area(values, events, made.cells).value - 0.5) < 0.3
 
 
+def test_the_fit_is_that_of_scikit_learn():
+    rng = np.random.default_rng(3)
+    for n, shift in ((12, 0.0), (40, 5.0)):
+        events = np.arange(n) % 3 == 0
+        x = rng.standard_normal((n, 6)) + shift * events[:, None]
+        weights, offset = early.logistic(x, events)
+        theirs = LogisticRegression(C=early.PENALTY, class_weight="balanced", tol=1e-10)
+        theirs.fit(x, events)
+        assert weights == pytest.approx(theirs.coef_[0], abs=1e-5)
+        assert offset == pytest.approx(theirs.intercept_[0], abs=1e-5)
+
+
 def test_absent_and_constant_signals_do_no_harm():
     table = np.array([[0.0, np.nan, 5.0], [1.0, np.nan, 5.0], [2.0, np.nan, 5.0], [np.nan] * 3])
     found = early.Warner(table, np.array([False, False, True, True]))
@@ -220,3 +237,126 @@ def test_too_little_evidence_is_said():
     assert "only 5 of 5 trainings" in row["said"]
     with pytest.raises(ValueError, match="0 of 25 configurations show collapse"):
         early.evidence([dict(r, novel_c3=0.8) for r in study(1.0)])
+
+
+# ---- assay rules warn ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A study in which gaps announce collapse."""
+    path = tmp_path_factory.mktemp("warn") / "study"
+    config = configs.ScaleConfig(recipes=("edm-tiny",), per_rule=(25, 100), rule_sets=("mini",))
+    with runs.Run.open(path, config) as run:
+        for row in study(3.0, by_size=False):
+            run.append(row)
+        run.append({"key": "failed/x/1", "status": "failed", "job": "x", "reason": "none"})
+    return path
+
+
+def job(path, lost, family="edm", steps=STEPS, seed=9):
+    """A training Run with probes, as `assay rules scale` leaves it."""
+    rng = np.random.default_rng(5)
+    row = training(family, 100, seed, rng, lost, 3.0)
+    config = {
+        "kind": "rules.train", "name": family, "preset": "tiny", "family": family, "seed": seed,
+        "data": {"per_rule": 100, "rules": list(range(8))}, "fit": {"n_steps": STEPS[-1]},
+    }  # fmt: skip
+    with runs.Run.open(path, config) as run:
+        for found in row["probes"]:
+            if found["step"] in steps:
+                run.append(found)
+    return path
+
+
+def test_a_training_that_collapses_is_told_from_one_that_does_not(folder, tmp_path, capsys):
+    paths = [str(job(tmp_path / name, name == "lost")) for name in ("lost", "kept")]
+    answers = []
+    for path in paths:
+        assert cli.main(["rules", "warn", str(folder), "--run", path, "--json"]) in (None, 0)
+        answers.append(json.loads(capsys.readouterr().out))
+    lost, kept = answers
+    assert kept["probability"] < 0.3 < 0.6 < lost["probability"]
+    for row in answers:
+        assert row["probability_low"] <= row["probability"] <= row["probability_high"]
+    assert lost["parts"][0]["signal"] in ("gap", "gap_slope")
+    assert lost["parts"][0]["adds"] > 0
+    assert lost["n"] == 50
+    rows = early_answer.study_rows(folder)
+    said = early_answer.answer(rows, early_answer.read(tmp_path / "lost")[0]).said()
+    assert said.startswith("lost: collapse with probability 0.")
+    assert "For it: " in said
+
+
+def test_a_training_that_has_just_begun_is_judged_by_evidence_as_young(folder, tmp_path):
+    rows = early_answer.study_rows(folder)
+    (asked,) = early_answer.read(job(tmp_path / "young", True, steps=STEPS[:3]))
+    assert asked.share == pytest.approx(0.084)
+    assert early_answer.answer(rows, asked).share == asked.share
+    (whole,) = early_answer.read(job(tmp_path / "whole", True))
+    assert whole.share == 0.2
+
+
+def test_a_training_is_no_evidence_on_itself(folder, tmp_path):
+    rows = early_answer.study_rows(folder)
+    (asked,) = early_answer.read(job(tmp_path / "own", True, seed=0))
+    assert sum(asked.same(row) for row in rows) == 1
+    assert early_answer.answer(rows, asked).n == 49
+
+
+def test_a_whole_study_is_answered_job_by_job(folder, tmp_path):
+    config = configs.ScaleConfig(recipes=("edm-tiny",), per_rule=(25, 100))
+    runs.Run.open(tmp_path / "new", config).close()
+    with pytest.raises(ValueError, match="none of its trainings has come to two probes yet"):
+        early_answer.read(tmp_path / "new")
+    for name in ("a", "b"):
+        job(tmp_path / "new" / "jobs" / name, True, steps=STEPS if name == "a" else STEPS[:1])
+    assert [asked.name for asked in early_answer.read(tmp_path / "new")] == ["a"]
+
+
+def test_table_and_rows(folder, capsys, monkeypatch):
+    monkeypatch.setattr(early, "SHARES", (0.1, early.FIFTH))
+    monkeypatch.setattr(early, "_REPEATS", 1)
+    assert cli.main(["rules", "warn", str(folder), "--json"]) in (None, 0)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["part"] for row in rows} == {"warning", "warning_signal", "warning_run"}
+    assert cli.main(["rules", "warn", str(folder)]) in (None, 0)
+    out = capsys.readouterr().out
+    assert "50 trainings of 25 configurations" in out
+    assert "known before" in out
+    assert "gap_slope" in out
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda p: job(p, True, family="ddpm"), "family 'ddpm' is not in the evidence, which has"),
+        (lambda p: job(p, True, steps=STEPS[4:]), "has 0 probes in the first fifth of its 1000"),
+        (lambda p: job(p, True, steps=STEPS[:1]), "has 1 probes in the first fifth of its 1000"),
+        (lambda p: p, "no such folder"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_in_one_line(folder, tmp_path, capsys, make, words):
+    path = make(tmp_path / "run")
+    assert cli.main(["rules", "warn", str(folder), "--run", str(path)]) == 2
+    err = capsys.readouterr().err.strip()
+    assert words in err
+    assert len(err.splitlines()) == 1
+
+
+def test_what_is_no_study_or_no_training_is_refused(folder, tmp_path, capsys):
+    path = job(tmp_path / "run", True)
+    assert cli.main(["rules", "warn", str(path)]) == 2
+    assert "is no scaling study" in capsys.readouterr().err
+    runs.Run.open(tmp_path / "other", {"kind": "x"}).close()
+    assert cli.main(["rules", "warn", str(folder), "--run", str(tmp_path / "other")]) == 2
+    assert "is no training; name a job of assay rules scale" in capsys.readouterr().err
+
+
+def test_too_little_evidence_is_refused(tmp_path, capsys):
+    config = configs.ScaleConfig(recipes=("edm-tiny",), per_rule=(25,))
+    with runs.Run.open(tmp_path / "few", config) as run:
+        for row in study(1.0, families=("edm",), seeds=1):
+            run.append(row)
+    assert cli.main(["rules", "warn", str(tmp_path / "few")]) == 2
+    assert "only 5 of 5 trainings have a known outcome" in capsys.readouterr().err

@@ -34,7 +34,7 @@ Row = Mapping[str, Any]
 FIFTH = 0.2
 LEAST_REACH = 0.05  # novel-C3 with ample data below which half of it cannot be told from none
 _SIZES = 3  # amounts of data that a model needs
-_POOR = 0.5  # of the reach
+POOR = 0.5  # of the reach
 _ABOVE = 1.1  # last validation loss by the smallest
 
 
@@ -148,7 +148,7 @@ def trainings(rows: Sequence[Row]) -> list[Training]:
         memorised = _memorised(row)
         if memorised is None:
             continue
-        poor = row["novel_c3"] < _POOR * ample
+        poor = row["novel_c3"] < POOR * ample
         outcomes = {"collapse": poor and memorised, "poor": poor, "memorised": memorised}
         found.append(Training(row, outcomes, ample))
     return found
