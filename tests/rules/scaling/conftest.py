@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from assay.core.intervals import wilson
+from assay.rules.scaling import fitted
 from assay.runs import Run
 
 SIZES, SEEDS, N_PROBE = (25, 100, 400, 1600, 6400), (0, 1), 256
@@ -105,6 +106,14 @@ def study_rows():
     """Rows of a whole study, small data first."""
     return [json.loads(json.dumps(job(model, size, seed)))
             for size in SIZES for seed in SEEDS for model in MIDDLES]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def fitted_rows(study_rows):
+    """Curves and thresholds of the whole study, with few draws of their bands."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitted, "_DRAWS", 5)
+        return fitted.rows(study_rows, lambda n=1.0, note="": None)
 
 
 @pytest.fixture

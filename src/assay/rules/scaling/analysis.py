@@ -4,6 +4,7 @@
     rows.jsonl    "part" says what a row is:
         threshold, curve, held_out, held_out_summary       `fitted`
         tau_rule, tau_mem, tau_mem_growth, stopping        `moments`
+        warning, warning_signal, warning_run, warning_said `early`
 
 It is made again where the study has grown, aside, and put in place whole; what was left unfinished
 is gone on with, and until then the old one stays.
@@ -19,15 +20,31 @@ from pathlib import Path
 from typing import Any
 
 from assay import progress
-from assay.rules.scaling import fitted, moments
+from assay.rules.scaling import early, fitted, moments
 from assay.runs import Run, dumps
 
 KIND = "rules.scale.analysis"
 FOLDER = "analysis"
 _ASIDE, _OLD = ".analysis.part", ".analysis.old.part"
 
-Part = Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]]
-PARTS: dict[str, Part] = {"fitted": fitted.rows, "moments": moments.rows}
+Rows = Sequence[Mapping[str, Any]]
+Part = Callable[[Rows, progress.Advance], Rows]  # rows of the study, moves on by 1 in all
+
+
+def _at_once(rows: Callable[[Rows], Rows]) -> Part:
+    """A part that is made in one go."""
+
+    def made(study: Rows, advance: progress.Advance) -> Rows:
+        found = rows(study)
+        advance()
+        return found
+
+    return made
+
+
+PARTS: dict[str, Part] = {
+    "fitted": fitted.rows, "moments": _at_once(moments.rows), "early": _at_once(early.rows),
+}  # fmt: skip
 
 
 def update(study: str | os.PathLike[str]) -> Run | None:
@@ -45,9 +62,12 @@ def update(study: str | os.PathLike[str]) -> Run | None:
         return Run.read(place)
     if _config_of(aside) not in (None, config):
         shutil.rmtree(aside)
-    with Run.open(aside, config) as run:
-        for name, part in progress.track(PARTS.items(), "analysis of the study", len(PARTS)):
-            run.fill(name, _made(part, done))
+    with (
+        Run.open(aside, config) as run,
+        progress.bar("analysis of the study", len(PARTS)) as advance,
+    ):
+        for name, part in PARTS.items():
+            run.fill(name, _made(part, done, advance))
     _replace(aside, place)
     return Run.read(place)
 
@@ -59,7 +79,7 @@ def _done(folder: Path) -> list[dict[str, Any]]:
     return sorted((r for r in run.rows if r.get("status") == "done"), key=lambda r: r["key"])
 
 
-def _config(study: Mapping[str, Any], done: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _config(study: Mapping[str, Any], done: Rows) -> dict[str, Any]:
     digest = hashlib.sha256(dumps(done).encode()).hexdigest()
     return {"kind": KIND, "study": dict(study), "n_jobs": len(done), "digest": digest,
             "parts": list(PARTS)}  # fmt: skip
@@ -70,8 +90,8 @@ def _config_of(folder: Path) -> dict[str, Any] | None:
     return Run.read(folder).config if (folder / "config.json").is_file() else None
 
 
-def _made(part: Part, done: Sequence[Mapping[str, Any]]) -> Callable[[], Any]:
-    return lambda: (part(done), {})
+def _made(part: Part, done: Rows, advance: progress.Advance) -> Callable[[], Any]:
+    return lambda: (part(done, advance), {})
 
 
 def _replace(aside: Path, place: Path) -> None:

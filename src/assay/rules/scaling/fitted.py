@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from assay import progress
 from assay.core.intervals import wilson
 from assay.rules.scaling.thresholds import Counts, Curve, held_out
 
 METRICS = ("c3", "novel_c3", "completion_trained", "completion_held_out")
 SHARES = (0.5, 0.9)
 AIM = 0.07
-_DRAWS, _GRID, _SIZES = 200, 41, 3
+_DRAWS, _GRID, _SIZES = 100, 41, 3
 
 Row = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
@@ -41,14 +42,16 @@ def about(model: str, rule_set: str, rows: Rows) -> Row:
     }  # fmt: skip
 
 
-def rows(study: Rows) -> list[Row]:
-    """Thresholds, curves and held-out sizes of a study's finished jobs."""
+def rows(study: Rows, advance: progress.Advance) -> list[Row]:
+    """Thresholds, curves and held-out sizes of a study's finished jobs; moves on by 1 in all."""
     found: list[Row] = []
-    for (model, rule_set), group in groups(study).items():
+    by_model = groups(study)
+    for (model, rule_set), group in by_model.items():
         for metric in METRICS:
             usable = [r for r in group if r.get("per_rule") and r.get(metric) is not None]
             if usable:
                 found += _of_metric(model, rule_set, metric, usable)
+            advance(1 / (len(by_model) * len(METRICS)))
     return [*found, *_summaries(found)]
 
 

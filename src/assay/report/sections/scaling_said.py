@@ -1,0 +1,155 @@
+"""What a scaling study says in sentences: who learns first, what could not be said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from assay.report import rows, text
+from assay.report.blocks import Finding
+from assay.report.rows import Row
+from assay.report.sections import scaling_read as read
+from assay.report.sections.scaling_curves import threshold
+from assay.report.sections.scaling_read import Group, Study
+
+FIRST = "How much data a rule needs, and which model needs the least"
+FORETOLD = "Left-out sizes are foretold by the others"
+MISSED = "Left-out sizes are foretold by the others, but not all within the aim"
+STOPPING = "What stopping early would have saved"
+COPIES = "How the first copies move with data"
+_METRICS = {
+    "novel_c3": "drawing consistent samples that are new (novel-C3)",
+    "completion_trained": "completing the rules it was shown",
+    "completion_held_out": "completing rules kept from it",
+}
+
+
+def findings(study: Study) -> list[Finding]:
+    """Thresholds, predictions, early stopping, first copies."""
+    anchor = read.anchor(study)
+    by_claim = [
+        (FIRST, [_first(study, metric) for metric in _METRICS]),
+        _foretold(study),
+        (STOPPING, [_stopping(study)]),
+        (COPIES, [_copies(study)]),
+    ]
+    made = [(claim, [s for s in said if s]) for claim, said in by_claim]
+    return [Finding(claim, said, anchor) for claim, said in made if said]
+
+
+def _first(study: Study, metric: str) -> str:
+    """The models by their N50, the first one's N90, and who has none and why."""
+    found = {g: _of(study, g, metric, 0.5) for g in study.groups()}
+    known = sorted(
+        ((g, r) for g, r in found.items() if r and rows.value(r, "per_rule") is not None),
+        key=lambda item: item[1]["per_rule"],
+    )
+    missing = [(g, r) for g, r in found.items() if r and rows.value(r, "per_rule") is None]
+    if not known and not missing:
+        return ""
+    said = f"{text.capital(_METRICS[metric])}: "
+    if known:
+        said += _ranked(study, known) + _ninety(study, known[0][0], metric)
+    else:
+        said += "no model reaches half within the evidence. "
+    return said + _missing(study, missing)
+
+
+def _ranked(study: Study, known: Sequence[tuple[Group, Row]]) -> str:
+    (first, row), *rest = known
+    said = f"{study.label(first)} reaches half with the least data, N50 = {threshold(row)} a rule"
+    if rest:
+        other, second = rest[0]
+        high, low = rows.value(row, "high"), rows.value(second, "low")
+        apart = high is not None and low is not None and high < low
+        relation = "the intervals lie apart" if apart else "the intervals overlap"
+        said += f"; next {study.label(other)} with {threshold(second)} ({relation})"
+        others = [f"{study.label(g)} {threshold(r)}" for g, r in rest[1:]]
+        said += f"; then {text.listed(others)}" if others else ""
+    return said + ". "
+
+
+def _ninety(study: Study, group: Group, metric: str) -> str:
+    row = _of(study, group, metric, 0.9)
+    if row is None:
+        return ""
+    if rows.value(row, "per_rule") is None:
+        return f"Its N90 cannot be said: {row.get('said')}. "
+    return f"Its N90 is {threshold(row)}. "
+
+
+def _missing(study: Study, missing: Sequence[tuple[Group, Row]]) -> str:
+    """Who has no N50, by the reason."""
+    reasons: dict[str, list[str]] = {}
+    for group, row in missing:
+        reasons.setdefault(str(row.get("said") or "not said"), []).append(study.label(group))
+    said = [f"{text.listed(names)}: {why}" for why, names in reasons.items()]
+    return f"No N50 for {'; '.join(said)}." if said else ""
+
+
+def _of(study: Study, group: Group, metric: str, share: float) -> Row | None:
+    found = study.of("threshold", group, metric=metric, share=share)
+    return found[0] if found else None
+
+
+def _foretold(study: Study) -> tuple[str, list[str]]:
+    found = study.of("held_out_summary", metric="all")
+    if not found:
+        return FORETOLD, []
+    row = found[0]
+    aim = text.number(row["aim"])
+    said = (
+        f"Each inner size predicted from the others, every model and measure: mean error "
+        f"{text.number(row['mean_error'], 2)}, largest {text.number(row['largest_error'], 2)}; "
+        f"{row['n_within']} of {row['n']} lie within {aim}, the aim."
+    )
+    return (FORETOLD if row["n_within"] == row["n"] else MISSED), [said]
+
+
+def _stopping(study: Study) -> str:
+    """Trainings that ended clearly below their least validation loss's probe, by model."""
+    found = rows.known(study.of("stopping"), "c3_gain_low", "c3_gain_high")
+    if not found:
+        return ""
+    parts = []
+    for column, name in (("c3", "C3"), ("completion", "completion")):
+        better = [r for r in found if (rows.value(r, f"{column}_gain_low") or 0) > 0]
+        worse = [r for r in found if (rows.value(r, f"{column}_gain_high") or 0) < 0]
+        parts.append(
+            f"{name} was clearly higher there in {len(better)} of {len(found)} trainings"
+            f"{_where(study, better)}, clearly lower in {len(worse)}{_where(study, worse)}"
+        )
+    return (
+        f"At the probe of least validation loss instead of the end: {'; '.join(parts)} (clearly: "
+        "the 95 % interval of the change leaves out 0; n = "
+        f"{text.number(found[0].get('n'))} a probe)."
+    )
+
+
+def _where(study: Study, found: Sequence[Row]) -> str:
+    counts: dict[str, int] = {}
+    for row in found:
+        name = study.label((str(row["model"]), str(row["rule_set"])))
+        counts[name] = counts.get(name, 0) + 1
+    return f" ({', '.join(f'{name} {n}' for name, n in counts.items())})" if counts else ""
+
+
+def _copies(study: Study) -> str:
+    found = study.of("tau_mem_growth")
+    known = [r for r in found if rows.value(r, "slope") is not None and r["model"] != "all"]
+    none: dict[str, list[str]] = {}
+    for row in found:
+        if row not in known and row["model"] != "all":
+            none.setdefault(str(row.get("said")), []).append(str(row["model"]))
+    parts = [
+        f"{r['model']} {text.number(r['slope'], 3)} ({_end(r, 'low')} to {_end(r, 'high')})"
+        for r in known
+    ]
+    said = ""
+    if parts:
+        said = f"Slope of ln τ_mem on ln N (1: so many passes over the data): {', '.join(parts)}. "
+    missing = [f"{text.listed(names)}: {why}" for why, names in none.items()]
+    return said + (f"No slope for {'; '.join(missing)}." if missing else "")
+
+
+def _end(row: Row, name: str) -> str:
+    return text.number(rows.value(row, name), 3)
