@@ -11,9 +11,9 @@ while rules are still learned; collapse is memorising in their place. Half, a te
 apart are conventions, fixed before any score was computed. "Ample" is the largest amount of data
 that the model was trained with in the study (streamed counts as largest), its novel-C3 the mean
 over seeds there. A model with fewer than three amounts, or that reaches less than 0.05 even so,
-says nothing about collapse: its trainings are left out, and so are streamed ones, which have
-nothing to memorise. ``DEFINITIONS`` has the neighbours poor and memorised beside it, so that no
-figure is the accident of one definition.
+says nothing about being poor, hence about collapse: its trainings are left out of both. Streamed
+ones, which have nothing to memorise, are left out of all. ``DEFINITIONS`` has the neighbours poor
+and memorised beside collapse, so that no figure is the accident of one definition.
 
 Signals are computed from the probes up to a share of the steps, a fifth unless told. Each has a
 sign fixed beforehand: +1 where a large value should announce collapse. Losses of families have
@@ -61,6 +61,15 @@ def _slope(value: Callable[[Row], float]) -> Callable[[Sequence[Row]], float]:
     return of
 
 
+def _above(level: str) -> Callable[[Sequence[Row]], float]:
+    """Copies above nature; 0 where they lie below it.
+
+    What a model that draws nothing valid lacks of the natural overlap would be that overlap
+    itself, which only reads off the amount of data.
+    """
+    return lambda probes: max(0.0, probes[-1][f"copies_{level}"] - probes[-1][f"natural_{level}"])
+
+
 def _bent(share: float) -> float:
     return math.asin(math.sqrt(min(max(share, 0.0), 1.0)))
 
@@ -85,10 +94,8 @@ SIGNALS = (
     Signal("any_valid_slope", -1, "how these grow", _slope(lambda p: _bent(p["any_valid"]))),
     Signal("completion", -1, "third panels completed", _last("completion")),
     Signal("completion_slope", -1, "how these grow", _slope(lambda p: _bent(p["completion"]))),
-    Signal("copies", 1, "copied rows above the natural overlap",
-           lambda p: p[-1]["copies_row"] - p[-1]["natural_row"]),
-    Signal("panels", 1, "panel overlap above the natural one",
-           lambda p: p[-1]["copies_panel"] - p[-1]["natural_panel"]),
+    Signal("copies", 1, "copied rows above the natural overlap", _above("row")),
+    Signal("panels", 1, "panel overlap above the natural one", _above("panel")),
     Signal("half_empty", 1, "half-empty cells drawn", _last("half_empty")),
 )  # fmt: skip
 NAMES = tuple(signal.name for signal in SIGNALS)
@@ -125,11 +132,11 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class Training:
-    """A training of a study whose outcome is known."""
+    """A training of a study of which some outcome is known."""
 
     row: Row
-    outcomes: dict[str, bool]  # by definition
-    reach: float  # the model's novel-C3 with ample data
+    outcomes: dict[str, bool | None]  # by definition; None where it is not known
+    reach: float | None  # the model's novel-C3 with ample data, where that is enough
 
     @property
     def cell(self) -> tuple[Any, ...]:
@@ -138,18 +145,17 @@ class Training:
 
 
 def trainings(rows: Sequence[Row]) -> list[Training]:
-    """The trainings of a study's rows whose outcome is known (see the module)."""
+    """The trainings in a study's rows of which some outcome is known (see the module)."""
     reach = _reaches(rows)
     found = []
     for row in rows:
-        ample = reach.get(_model(row))
-        if ample is None or row["per_rule"] is None or row.get("novel_c3") is None:
+        ample, memorised, poor = reach.get(_model(row)), _memorised(row), None
+        if row["per_rule"] is None or memorised is None:
             continue
-        memorised = _memorised(row)
-        if memorised is None:
-            continue
-        poor = row["novel_c3"] < POOR * ample
-        outcomes = {"collapse": poor and memorised, "poor": poor, "memorised": memorised}
+        if ample is not None and row.get("novel_c3") is not None:
+            poor = row["novel_c3"] < POOR * ample
+        both = None if poor is None else poor and memorised
+        outcomes = {"collapse": both, "poor": poor, "memorised": memorised}
         found.append(Training(row, outcomes, ample))
     return found
 

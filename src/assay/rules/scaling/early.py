@@ -106,13 +106,15 @@ def logistic(x: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, float]:
 class Evidence:
     """Trainings whose outcome is known, with their signals (n, signals) up to a share."""
 
+    definition: str
     trainings: list[Training]
     table: np.ndarray
     share: float = FIFTH
 
-    def events(self, definition: str = MAIN) -> np.ndarray:
-        """bool (n,)."""
-        return np.array([t.outcomes[definition] for t in self.trainings], dtype=bool)
+    @cached_property
+    def events(self) -> np.ndarray:
+        """bool (n,): what became of them."""
+        return np.array([t.outcomes[self.definition] for t in self.trainings], dtype=bool)
 
     @cached_property
     def cells(self) -> list[Hashable]:
@@ -131,12 +133,12 @@ class Evidence:
 
 
 def evidence(rows: Sequence[Row], share: float = FIFTH, definition: str = MAIN) -> Evidence:
-    """What the rows of studies say about collapse.
+    """What the rows of studies say about an outcome (`collapse.DEFINITIONS`).
 
     ValueError where fewer than ten trainings have both an outcome and early probes, or fewer
     than two cells a collapse, or a training without.
     """
-    known = collapse.trainings(rows)
+    known = [t for t in collapse.trainings(rows) if t.outcomes[definition] is not None]
     with_signals = [
         (t, found)
         for t in known
@@ -144,18 +146,18 @@ def evidence(rows: Sequence[Row], share: float = FIFTH, definition: str = MAIN) 
     ]
     if len(with_signals) < LEAST:
         raise ValueError(
-            f"only {len(with_signals)} of {len(rows)} trainings have a known outcome and two "
-            f"probes or more in the first {share:g} of their steps ({LEAST} are needed): give a "
-            "study of three sizes or more with probes, run to its end"
+            f"{definition}: only {len(with_signals)} of {len(rows)} trainings have a known "
+            f"outcome and two probes or more in the first {share:g} of their steps ({LEAST} are "
+            "needed): give a study of three sizes or more with probes, run to its end"
         )
-    made = Evidence([t for t, _ in with_signals], np.array([s for _, s in with_signals]), share)
-    _check_both(made, definition)
+    table = np.array([values for _, values in with_signals])
+    made = Evidence(definition, [t for t, _ in with_signals], table, share)
+    _check_both(made)
     return made
 
 
-def _check_both(made: Evidence, definition: str) -> None:
-    events = made.events(definition)
-    for kind, flags in ((definition, events), (f"no {definition}", ~events)):
+def _check_both(made: Evidence) -> None:
+    for kind, flags in ((made.definition, made.events), (f"no {made.definition}", ~made.events)):
         n = len({cell for cell, flag in zip(made.cells, flags, strict=True) if flag})
         if n < 2:
             raise ValueError(
@@ -167,13 +169,13 @@ def _check_both(made: Evidence, definition: str) -> None:
 # ---- cross-validation ------------------------------------------------------------------------
 
 
-def folds(made: Evidence, scheme: str, events: np.ndarray) -> list[np.ndarray]:
+def folds(made: Evidence, scheme: str) -> list[np.ndarray]:
     """Fold numbers (n,), once or several times; no group lies in two folds of one."""
     groups = made.groups(scheme)
     names = list(dict.fromkeys(groups))
     if scheme != "cell":
         return [np.array([names.index(group) for group in groups])]
-    some = {group for group, event in zip(groups, events, strict=True) if event}
+    some = {group for group, event in zip(groups, made.events, strict=True) if event}
     rng, found = np.random.default_rng(_SEED), []
     for _ in range(_REPEATS):
         dealt = {}
@@ -217,65 +219,67 @@ def predictors(made: Evidence) -> dict[str, np.ndarray]:
 def rows(study_rows: Sequence[Row]) -> list[dict[str, Any]]:
     """JSON rows: part warning (AUROC by definition, predictor, way of leaving out, share of the
     steps), warning_signal (each signal unfitted), warning_run (each training's out-of-fold log
-    odds and probability), or one row warning_said where the evidence is too little.
+    odds and probability); warning_said where there is too little evidence, warning_lacking where
+    there is too little for a neighbouring definition.
     """
-    try:
-        made = evidence(study_rows)
-    except ValueError as error:
-        n = len(collapse.trainings(study_rows))
-        return [{"key": "warning_said", "part": "warning_said", "n": n, "said": str(error)}]
-    found = []
+    found: list[dict[str, Any]] = []
     for definition in collapse.DEFINITIONS:
+        try:
+            made = evidence(study_rows, definition=definition)
+        except ValueError as error:
+            found.append(_too_little(study_rows, definition, str(error)))
+            continue
         for name, table in predictors(made).items():
-            if definition != MAIN and name not in ("signals", "per_rule"):
-                continue
-            for scheme in SCHEMES:
-                found.append(_warning(made, definition, name, table, scheme))
-        found += _single(made, definition)
-    for share in SHARES:
-        found += [] if share == FIFTH else _earlier(study_rows, share)
-    return found + _runs(made)
+            found += [_warning(made, name, table, scheme) for scheme in SCHEMES]
+        found += _single(made)
+        found += _earlier(study_rows, definition)
+    return found + _runs(study_rows)
 
 
-def _warning(
-    made: Evidence, definition: str, name: str, table: np.ndarray, scheme: str
-) -> dict[str, Any]:
+def _too_little(study_rows: Sequence[Row], definition: str, said: str) -> dict[str, Any]:
+    known = [t for t in collapse.trainings(study_rows) if t.outcomes[definition] is not None]
+    part = "warning_said" if definition == MAIN else "warning_lacking"
+    return {
+        "key": f"{part}/{definition}", "part": part, "definition": definition,
+        "n": len(known), "said": said,
+    }  # fmt: skip
+
+
+def _warning(made: Evidence, name: str, table: np.ndarray, scheme: str) -> dict[str, Any]:
     """The row of one cross-validated predictor."""
-    events = made.events(definition)
-    judged = _judged(made, scores(table, events, folds(made, scheme, events)), events)
+    judged = _judged(made, scores(table, made.events, folds(made, scheme)))
     if name == "per_rule":  # one score for each size, but for the folds' own fits
         judged |= auroc.Area(None, None, None, 0).row("within_size")
     return {
-        "key": f"warning/{definition}/{name}/{scheme}/share={made.share:g}",
-        "part": "warning", "definition": definition, "predictor": name, "scheme": scheme,
+        "key": f"warning/{made.definition}/{name}/{scheme}/share={made.share:g}",
+        "part": "warning", "definition": made.definition, "predictor": name, "scheme": scheme,
         "share": made.share, "seed": _SEED, **judged,
     }  # fmt: skip
 
 
-def _single(made: Evidence, definition: str) -> list[dict[str, Any]]:
+def _single(made: Evidence) -> list[dict[str, Any]]:
     """The rows of every signal as it is, in the direction said beforehand; and of ln N."""
-    events = made.events(definition)
     columns = [(s.name, s.sign, s.said, c) for s, c in zip(SIGNALS, made.table.T, strict=True)]
     sizes = np.array(made.column("per_rule"), dtype=np.float64)
     columns.append(("per_rule", -1, "samples per rule, known beforehand", sizes))
     return [
         {
-            "key": f"warning_signal/{definition}/{name}", "part": "warning_signal",
-            "definition": definition, "signal": name, "sign": sign, "said": said,
-            "share": made.share, **_judged(made, sign * column, events),
+            "key": f"warning_signal/{made.definition}/{name}", "part": "warning_signal",
+            "definition": made.definition, "signal": name, "sign": sign, "said": said,
+            "share": made.share, **_judged(made, sign * column),
         }
         for name, sign, said, column in columns
     ]  # fmt: skip
 
 
-def _judged(made: Evidence, values: np.ndarray, events: np.ndarray) -> dict[str, Any]:
+def _judged(made: Evidence, values: np.ndarray) -> dict[str, Any]:
     """n, base rate and AUROCs of scores, those that are NaN left out."""
     known = np.isfinite(values)
 
     def kept(column: Sequence[Any]) -> list[Any]:
         return [value for value, there in zip(column, known, strict=True) if there]
 
-    cells, hits = kept(made.cells), events[known]
+    cells, hits = kept(made.cells), made.events[known]
     n_cells, n = len(set(cells)), int(known.sum())
     rate = float(hits.mean()) if n else None
     low, high = intervals.wilson((rate or 0.0) * n_cells, n_cells)
@@ -289,32 +293,54 @@ def _judged(made: Evidence, values: np.ndarray, events: np.ndarray) -> dict[str,
     return row
 
 
-def _earlier(study_rows: Sequence[Row], share: float) -> list[dict[str, Any]]:
-    """The main row at another share of the steps, where there are probes by then."""
-    try:
-        made = evidence(study_rows, share)
-    except ValueError:
-        return []
-    return [_warning(made, MAIN, "signals", made.table, "cell")]
+def _earlier(study_rows: Sequence[Row], definition: str) -> list[dict[str, Any]]:
+    """The signals' row at other shares of the steps, where there are probes by then."""
+    found = []
+    for share in SHARES:
+        try:
+            made = evidence(study_rows, share, definition)
+        except ValueError:
+            continue
+        if share != FIFTH:
+            found.append(_warning(made, "signals", made.table, "cell"))
+    return found
 
 
-def _runs(made: Evidence) -> list[dict[str, Any]]:
+def _runs(study_rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The row of every training: what became of it, what was said out of its fold."""
-    events = made.events()
-    values = scores(made.table, events, folds(made, "cell", events))
-    prior, found, seen = _log_odds(events), [], {}
-    for training, value, line in zip(made.trainings, values, made.table, strict=True):
+    told = {definition: _told(study_rows, definition) for definition in collapse.DEFINITIONS}
+    found, seen = [], {}
+    for training in collapse.trainings(study_rows):
         row = training.row
         seen[row["key"]] = seen.get(row["key"], 0) + 1
         again = "" if seen[row["key"]] == 1 else f"/{seen[row['key']]}"
         about = {name: row[name] for name in ("model", "family", "rule_set", "per_rule", "seed")}
+        values = collapse.signals(row["probes"], row["n_steps"])
+        line = {"key": f"warning_run/{row['key']}{again}", "part": "warning_run", "n": 1, **about}
+        for definition, by_row in told.items():
+            log_odds, probability = by_row.get(id(row), (None, None))
+            end = "" if definition == MAIN else f"_{definition}"
+            line |= {definition: training.outcomes[definition]}
+            line |= {f"log_odds{end}": log_odds, f"probability{end}": probability}
         found.append({
-            "key": f"warning_run/{row['key']}{again}", "part": "warning_run", "n": 1, **about,
-            **{name: bool(flag) for name, flag in training.outcomes.items()},
-            "novel_c3": row["novel_c3"], "reach": training.reach, "share": made.share,
-            "log_odds": float(value), "probability": float(special.expit(value + prior)),
-            "signals": {
-                k: float(v) if np.isfinite(v) else None for k, v in zip(NAMES, line, strict=True)
+            **line, "novel_c3": row.get("novel_c3"), "reach": training.reach, "share": FIFTH,
+            "signals": None if values is None else {
+                k: float(v) if np.isfinite(v) else None for k, v in zip(NAMES, values, strict=True)
             },
         })  # fmt: skip
     return found
+
+
+def _told(study_rows: Sequence[Row], definition: str) -> dict[int, tuple[float, float]]:
+    """Out-of-fold log odds and probability by the identity of a row; {} without evidence."""
+    try:
+        made = evidence(study_rows, definition=definition)
+    except ValueError:
+        return {}
+    values = scores(made.table, made.events, folds(made, "cell"))
+    sure = special.expit(values + _log_odds(made.events))
+    return {
+        id(training.row): (float(value), float(p))
+        for training, value, p in zip(made.trainings, values, sure, strict=True)
+        if np.isfinite(value)
+    }

@@ -150,18 +150,18 @@ def answer(rows: Sequence[Row], asked: Asked) -> Answer:
         )
     values = collapse.signals(asked.probes, asked.n_steps, share)
     assert values is not None
-    fit = early.Warner(made.table, made.events())
+    fit = early.Warner(made.table, made.events)
     low, high = np.quantile(_drawn(made, values), [0.025, 0.975])
     return Answer(
         asked.name, family, share, float(fit.probability(values[None])[0]), float(low),
-        float(high), float(made.events().mean()), len(made.trainings), len(set(made.cells)),
+        float(high), float(made.events.mean()), len(made.trainings), len(set(made.cells)),
         _parts(made, fit, values),
     )  # fmt: skip
 
 
 def _drawn(made: early.Evidence, values: np.ndarray, seed: int = 0) -> np.ndarray:
     """(draws,) probabilities by fits to cells drawn with replacement."""
-    rng, events = np.random.default_rng(seed), made.events()
+    rng, events = np.random.default_rng(seed), made.events
     names = list(dict.fromkeys(made.cells))
     lines = [np.flatnonzero([cell == name for cell in made.cells]) for name in names]
     found: list[float] = []

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+FIFTH = 0.2  # of the steps
 _FLAG = Parameter(negative=())
 
 
@@ -48,10 +49,11 @@ def warn(
         else:
             tables.show(*(one.said() for one in found))
         return
-    early.evidence(rows)
     with progress.bar("early warnings: fits", 1) as advance:
         told = early.rows(rows)
         advance(1)
+    if not any(row["part"] == "warning" for row in told):
+        raise ValueError(next(row["said"] for row in told if "said" in row))
     if json:
         sys.stdout.writelines(runs.dumps(row) + "\n" for row in told)
         return
@@ -62,15 +64,17 @@ def _tables(told: list[dict[str, Any]]) -> list[Any]:
     """AUROCs of predictors left out in three ways, then of single signals."""
     from assay.rules import tables
 
-    titles = ("predictor", "left out", "AUROC", "within sizes", "within models")
-    fitted = tables.table("collapse forecast from the first fifth, cross-validated", *titles)
-    single = tables.table("signals by themselves", "signal", *titles[2:])
+    titles = ("AUROC", "within sizes", "within models")
+    fitted = tables.table("forecast from the first fifth, cross-validated", "outcome",
+                          "predictor", "left out", *titles, left=3)  # fmt: skip
+    single = tables.table("signals by themselves", "outcome", "signal", *titles, left=2)
     for row in told:
         cells = [_cell(row, name) for name in ("auroc", "within_size", "within_model")]
-        if row["part"] == "warning" and row["definition"] == "collapse" and row["share"] == 0.2:
-            fitted.add_row(row["predictor"].replace("_", " "), row["scheme"], *cells)
-        elif row["part"] == "warning_signal" and row["definition"] == "collapse":
-            single.add_row(row["signal"], *cells)
+        if row["part"] == "warning" and row["share"] == FIFTH:
+            predictor = row["predictor"].replace("_", " ")
+            fitted.add_row(row["definition"], predictor, row["scheme"], *cells)
+        elif row["part"] == "warning_signal":
+            single.add_row(row["definition"], row["signal"], *cells)
     return [fitted, single]
 
 
@@ -81,20 +85,19 @@ def _cell(row: dict[str, Any], name: str) -> str:
 
 
 def _notes(told: list[dict[str, Any]]) -> list[str]:
-    """n, base rate, other definitions, other moments."""
-    main = {
-        (row["definition"], row["share"]): row for row in told
-        if row["part"] == "warning" and row["predictor"] == "signals" and row["scheme"] == "cell"
-    }  # fmt: skip
-    first = main["collapse", 0.2]
-    notes = [
-        f"{first['n']} trainings of {first['n_cells']} configurations, "
-        f"{first['n_events']} collapsed; 95 % intervals count configurations"
-    ]
-    for (definition, share), row in main.items():
-        if (definition, share) != ("collapse", 0.2):
+    """n and base rate of each outcome, how early it is known, what lacks evidence."""
+    notes = []
+    for row in told:
+        if row["part"] in ("warning_said", "warning_lacking"):
+            notes.append(row["said"])
+        if row["part"] != "warning" or (row["predictor"], row["scheme"]) != ("signals", "cell"):
+            continue
+        if row["share"] == FIFTH:
             notes.append(
-                f"{definition} ({row['base_rate']:.0%} of {row['n']}) by {share:.0%} of the "
-                f"steps: AUROC {_cell(row, 'auroc')}"
+                f"{row['definition']}: {row['n_events']} of {row['n']} trainings "
+                f"({row['n_cells']} configurations, which the 95 % intervals count)"
             )
+        else:
+            said = f"{row['definition']} by {row['share']:.0%} of the steps"
+            notes.append(f"{said}: AUROC {_cell(row, 'auroc')}")
     return notes
