@@ -54,6 +54,20 @@ def test_two_sizes_make_no_curve_but_say_so(study_rows):
     assert {r["said"] for r in found} == {"2 of the 3 sizes of data that a curve needs"}
 
 
+def test_a_share_that_falls_with_data_has_no_threshold(study_rows):
+    copied = [{**r, "c3": 1.0 if r["per_rule"] == 25 else r["c3"]} for r in study_rows]
+    copied = [r for r in copied if r["model"] == "gpt2-tiny"]
+    for row in copied:
+        for metric in set(fitted.METRICS) - {"c3"}:
+            row[metric] = None
+    found = fitted.rows(copied, _still)
+    for row in _part(found, "threshold"):
+        assert row["per_rule"] is None
+        assert row["said"].startswith("falls from 1.00 at 25 to 0.2")
+    assert not any(row["rises"] for row in _part(found, "curve") + _part(found, "held_out"))
+    assert _part(found, "held_out_summary", metric="rising") == []
+
+
 def test_a_crossing_lies_between_probes_or_on_one_side():
     assert moments.crossing([10, 100, 1000], [-1, 1, 1]) == (
         10,

@@ -127,8 +127,8 @@ def test_heat_map_says_what_was_never_learned(tmp_path, run, study_rows):
     never = {**blank, "taus": [None, None], "highs": [None, None], "lows": [64e3, 64e3],
              "n_reached": 0, "tau_low": 64e3, "tau_high": None}  # fmt: skip
     study.parts["tau_rule"][0] = never  # pyright: ignore[reportIndexIssue]
-    heat = next(g for g in _gallery(study) if "τ_rule" in g.title).items[0].data[1]
-    assert heat["text"][0][0] == "–"
+    grey, heat = next(g for g in _gallery(study) if "τ_rule" in g.title).items[0].data
+    assert grey["text"][0][0] == "–"
     assert heat["z"][0][0] is None
     assert "not by 64,000 samples" in heat["customdata"][0][0]
 

@@ -190,13 +190,9 @@ def _paid(study: Study, column: str, title: str) -> Figure | None:
     if not every:
         return None
     wide = max(every) > 30 * min(every)
-    x = _cost_axis(title, wide)
+    ends = (min(every) / 1.5, max(every) * 1.5)
+    x = read.powers(title, *ends) if wide else axes.axis(title, exponentformat="SI")
     return fig.figure(traces, x, axes.shares("novel-C3"), "", height=240)
-
-
-def _cost_axis(title: str, wide: bool) -> dict[str, Any]:
-    """A cost's axis: logarithmic where it is wide."""
-    return axes.logarithmic(title) if wide else axes.axis(title, exponentformat="SI")
 
 
 # ---- every job --------------------------------------------------------------------------------

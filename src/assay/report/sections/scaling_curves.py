@@ -13,6 +13,7 @@ from assay.report.sections import scaling_read as read
 from assay.report.sections.scaling_read import METRICS, Study
 
 _SHARES = (0.5, 0.9)
+_NAMES = METRICS | {"all": "all", "rising": "all that rise with data"}
 
 
 def curves(study: Study) -> list[Block]:
@@ -23,9 +24,9 @@ def curves(study: Study) -> list[Block]:
         return []
     caption = (
         "Every training is a point; curve: binomial logistic fit with its 95 % band; ◆ N50 and ★ "
-        "N90 with their 95 % profile intervals. Where copies make C3 high at little data no "
-        "rising curve fits it: novel-C3 is the one to read. Squares: streamed data, at the "
-        "samples seen per rule."
+        "N90 with their 95 % profile intervals. Dotted: means, where a share falls with data "
+        "(copies of little data obey their rules), so that no threshold is said: novel-C3 is the "
+        "one to read. Squares: streamed data, at the samples seen per rule."
     )
     marks = [Mark("0.5 and 0.9", fig.SOFT, "dot")]
     return [Gallery(drawn, caption, [*study.legend(), *marks], TWO)]
@@ -36,7 +37,11 @@ def _curve(study: Study, metric: str) -> Figure | None:
     for group, held in study.groups().items():
         color, dash = looks[group]
         name = study.label(group)
-        for row in study.of("curve", group, metric=metric):
+        fits = study.of("curve", group, metric=metric)
+        if any(row.get("rises") is False for row in fits):  # no rising curve through it
+            fits, (x, y) = [], read.means([r for r in held if r.get("per_rule")], metric)
+            lines.append(fig.line(x, y, name, color, dash="dot", width=1.3, hoverinfo="skip"))
+        for row in fits:
             bands.append(fig.band(row["grid"], row["p_low"], row["p_high"], color, 0.10))
             lines.append(fig.line(row["grid"], row["p"], name, color, dash=dash,
                                   hovertemplate=f"{text.safe(name)}, fit<br>%{{x:,.0f}} per rule: "
@@ -114,9 +119,19 @@ def _cell(found: Sequence[Row]) -> Cell:
     row = found[0]
     value = rows.value(row, "per_rule")
     if value is None:
-        return Cell(text.UNKNOWN, detail=str(row.get("said") or ""))
+        return _without(str(row.get("said") or ""))
     shown = threshold(row)
     return Cell(text.number(round(value)), detail=shown[shown.index("(") + 1 : -1])
+
+
+def _without(why: str) -> Cell:
+    """A threshold that is not known: on which side it lies, or why none is said."""
+    side, _, rest = why.partition(" ")
+    sign = {"above": ">", "below": "<"}.get(side)
+    if sign is None:
+        return Cell(text.UNKNOWN, detail="falls with data" if side == "falls" else why)
+    end, _, more = rest.partition(", ")
+    return Cell(f"{sign} {text.number(float(end))}", detail=more)
 
 
 def predictions(study: Study) -> list[Block]:
@@ -163,7 +178,7 @@ def _predicted(study: Study, metric: str) -> Figure | None:
 def _errors(study: Study) -> list[Block]:
     found = study.of("held_out_summary")
     lines = [
-        [METRICS.get(str(r["metric"]), "all four"), r["mean_error"], r["largest_error"],
+        [_NAMES.get(str(r["metric"]), str(r["metric"])), r["mean_error"], r["largest_error"],
          f"{r['n_within']} of {r['n']}"]
         for r in found
     ]  # fmt: skip

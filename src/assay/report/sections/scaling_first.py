@@ -49,16 +49,19 @@ def _heat(study: Study, group: Group, span: tuple[float, float]) -> Figure | Non
     x = ["stream" if n is None else read.short(n) for n in sizes]
     trace = {
         "type": "heatmap", "z": fig.compact(z), "x": x, "y": [text.safe(k) for k in kinds],
-        "text": shown, "texttemplate": "%{text}", "customdata": hover, "colorscale": _FIRST,
+        "texttemplate": "%{text}", "customdata": hover, "colorscale": _FIRST,
         "hovertemplate": "%{customdata}<extra></extra>", "zmin": span[0], "zmax": span[1],
-        "showscale": False, "xgap": 2, "ygap": 2, "hoverongaps": True, "textfont": {"size": 11},
+        "showscale": False, "xgap": 2, "ygap": 2, "hoverongaps": False, "textfont": {"size": 11},
     }  # fmt: skip
     x_axis = axes.axis("samples per rule", type="category", showgrid=False, tickangle=0)
     y_axis = axes.axis("", type="category", autorange="reversed", showgrid=False)
     height = 80 + 27 * len(kinds)
-    empty = {"type": "heatmap", "z": [[0] * len(x)] * len(kinds), "x": x, "y": trace["y"],
-             "colorscale": [[0, _NEVER], [1, _NEVER]], "showscale": False, "hoverinfo": "skip",
-             "xgap": 2, "ygap": 2}  # fmt: skip
+    empty = {
+        **trace, "z": [[0] * len(x)] * len(kinds), "colorscale": [[0, _NEVER], [1, _NEVER]],
+        "text": [["–" if v is None else "" for v in line] for line in z],
+    }  # fmt: skip
+    trace["text"] = [["" if v is None else t for v, t in zip(*lines, strict=True)]
+                     for lines in zip(z, shown, strict=True)]  # fmt: skip
     return fig.figure([empty, trace], x_axis, y_axis, study.label(group), height=height)
 
 
@@ -74,7 +77,7 @@ def _known_time(row: Row | None) -> float | None:
 def _short_time(row: Row | None) -> str:
     time = _known_time(row)
     if row is None or time is None:
-        return "–"
+        return ""
     n, n_all = row["n_reached"], len(row["taus"])
     first = "< " if row["tau_low"] is None and row["tau_high"] is not None else ""
     return f"{first}{_thousands(10**time)}" + (f" {n}/{n_all}" if n < n_all else "")

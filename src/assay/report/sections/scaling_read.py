@@ -27,6 +27,7 @@ FAMILIES = {
 _OTHERS = ("#5d7a1f", "#8a5a3c", "#6b7683", "#a0522d")
 _DASHES = ("solid", "dot", "dash", "dashdot")
 ANALYSIS = "analysis"
+_MOST = 7  # so many sizes get a tick each
 
 Group = tuple[str, str]  # model, rule set
 
@@ -113,16 +114,21 @@ def anchor(study: Study, part: str = "") -> str:
 def per_rule_axis(sizes: Sequence[float], **options: Any) -> dict[str, Any]:
     """The logarithmic axis of samples per rule, a little wider than the sizes."""
     low, high = (min(sizes) / 1.6, max(sizes) * 1.6) if sizes else (10.0, 1e4)
+    if 1 < len(set(sizes)) <= _MOST:
+        ticks = sorted(set(sizes))
+        options = {"tickvals": ticks, "ticktext": [short(n) for n in ticks], **options}
     return powers("samples per rule", low, high, **options)
 
 
 def powers(title: str, low: float, high: float, **options: Any) -> dict[str, Any]:
     """A logarithmic axis with its powers of ten written out: 100, 1k, 10k."""
     ends = [math.log10(low), math.log10(high)]
-    ticks = range(math.ceil(ends[0]), math.floor(ends[1]) + 1)
-    labels = [short(10**i) for i in ticks]
+    powers = [10.0**i for i in range(math.floor(ends[0]), math.floor(ends[1]) + 1)]
+    ticks = [n for n in powers if low <= n <= high]
+    if len(ticks) < 2:
+        ticks = [m * n for n in powers for m in (1, 3) if low <= m * n <= high]
     return axes.axis(title, **{
-        "type": "log", "range": ends, "tickvals": [10.0**i for i in ticks], "ticktext": labels,
+        "type": "log", "range": ends, "tickvals": ticks, "ticktext": [short(n) for n in ticks],
         "tickangle": 0, **options,
     })  # fmt: skip
 
@@ -131,8 +137,8 @@ def short(value: float) -> str:
     """100, 1.6k, 10k."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
 
 
 def place(row: Row) -> float | None:
