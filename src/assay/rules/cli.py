@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from assay.rules import listing_cli, models_cli, train_cli
+from assay.rules.scaling import capacity_cli, early_cli
 from assay.rules.scaling import cli as scaling_cli
-from assay.rules.scaling import early_cli
 from assay.rules.scaling.findings import cli as findings_cli
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ for _command in (
     scaling_cli.scale,
     scaling_cli.forecast,
     early_cli.warn,
+    capacity_cli.capacity_rule,
     findings_cli.findings,
     listing_cli.compare,
     listing_cli.recipes,

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from assay import cli, runs
 from assay.rules import genraven, mini, relations
 from assay.rules.scaling import capacity, databits
+from assay.rules.scaling import config as configs
 
 H = databits.sample_bits(mini.TRAINED)
 MODELS = {"gpt2-tiny": 157506, "settoken-tiny": 164816, "edm-tiny": 1177345, "sit-tiny": 255765}
@@ -156,3 +158,22 @@ def test_data_of_unknown_bits_are_said_to_be():
     (said,) = capacity.rows([other, other | {"recipe": "nothing"}])
     assert said["part"] == "capacity_said"
     assert capacity.sample_bits(other | {"rule_set": "37"}) == databits.sample_bits([37])
+
+
+def test_capacity_rule_on_the_command_line(tmp_path, capsys):
+    config = configs.ScaleConfig(recipes=("edm-tiny",), per_rule=(25,))
+    with runs.Run.open(tmp_path / "study", config) as run:
+        for made in study(lambda model: 200):
+            run.append(made)
+    assert cli.main(["rules", "capacity-rule", str(tmp_path / "study")]) in (None, 0)
+    out = capsys.readouterr().out
+    assert "59.02 bits" in out
+    assert "100 to" in out
+    assert "does not predict" in " ".join(out.split())
+    assert cli.main(["rules", "capacity-rule", str(tmp_path / "study"), "--json"]) in (None, 0)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {r["part"] for r in rows} == {"capacity_run", "capacity", "capacity_fit"}
+    with runs.Run.open(tmp_path / "forty", config) as run:
+        run.append(row("gpt2-tiny", 100, 0, 0.5, 0.1) | {"rule_set": "split0"})
+    assert cli.main(["rules", "capacity-rule", str(tmp_path / "forty")]) == 2
+    assert "bits are known for rules 30 to 39" in capsys.readouterr().err

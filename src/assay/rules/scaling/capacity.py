@@ -32,6 +32,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from assay.core import intervals
 from assay.rules import bindings, mini, recipes
@@ -213,14 +214,17 @@ def _compared(runs: Sequence[Row], models: Sequence[Row]) -> list[dict[str, Any]
             found.append({
                 "key": f"capacity_fit/{name}/{rule.replace(' ', '_')}", "part": "capacity_fit",
                 "threshold": name, "rule": rule, "n": len(cells), "nfe": 0, **_ranks(x, y),
-                "n_models": n_models, "factor": _factor(errors[rule]),
+                "n_models": n_models, **_factors(errors[rule]),
                 "said": _said(rule, errors, n_models),
             })  # fmt: skip
     return found
 
 
 def _outcome(run: Row, name: str) -> float:
-    return run["novel_c3"] if name == "novel" else run["copies_row"] - run["natural_row"]
+    """novel-C3, or copies above nature: what lacks of it would be a reading of N."""
+    if name == "novel":
+        return run["novel_c3"]
+    return max(0.0, run["copies_row"] - run["natural_row"])
 
 
 def _ranks(x: Sequence[float], y: Sequence[float]) -> dict[str, float | None]:
@@ -268,11 +272,22 @@ def _factor(errors: Sequence[float]) -> float | None:
     return math.exp(math.sqrt(float(np.mean(np.square(errors))))) if errors else None
 
 
+def _factors(errors: Sequence[float]) -> dict[str, float | None]:
+    """The factor with its 95 % interval: n rms^2 / variance follows chi-square of n."""
+    factor, n = _factor(errors), len(errors)
+    if factor is None:
+        return {"factor": None, "factor_low": None, "factor_high": None}
+    low, high = (math.sqrt(n / stats.chi2.ppf(q, n)) for q in (0.975, 0.025))
+    return {"factor": factor, "factor_low": factor**low, "factor_high": factor**high}
+
+
 def _said(rule: str, errors: Mapping[str, Sequence[float]], n_models: int) -> str:
     own, plain = _factor(errors[rule]), _factor(errors["samples per rule"])
     if own is None or plain is None or n_models < _MODELS:
         return f"cannot be tested: {n_models} of {_MODELS} models needed cross between two sizes"
+    ends = _factors(errors[rule])
+    factor = f"a factor of {own:.2f} ({ends['factor_low']:.2f} to {ends['factor_high']:.2f})"
     if own <= _FACTOR and (rule == "samples per rule" or own < plain):
-        return f"predicts models left out within a factor of {own:.2f}"
-    better = "" if rule == "samples per rule" else f" (samples per rule alone: {plain:.2f})"
-    return f"does not predict: off by a factor of {own:.2f}{better}"
+        return f"predicts models left out within {factor}"
+    better = "" if rule == "samples per rule" else f"; samples per rule alone: {plain:.2f}"
+    return f"does not predict: off by {factor}{better}"
