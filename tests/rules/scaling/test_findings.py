@@ -202,23 +202,44 @@ def test_pooled_trials_undo_wilson_and_seeds_that_differ_widen_the_interval():
     assert pool([share("c3", 0.0, 500)]).high == pytest.approx(intervals.wilson(0, 500)[1])
 
 
-def test_cause_needs_both_interventions_to_work():
-    def ways(separate, once, joint, independent):
-        made = {
+def test_the_cause_is_what_brings_back_half_of_the_gap():
+    def ways(separate, once, joint, independent, values):
+        own = {
             "separate": {heads.AS_IT_IS: separate, heads.ONCE: once},
-            "joint": {heads.AS_IT_IS: joint, heads.INDEPENDENT: independent},
+            "joint": {
+                heads.AS_IT_IS: joint,
+                heads.INDEPENDENT: independent,
+                heads.VALUES: values,
+            },
         }
         pooled = {
-            ("forty", kind): {way: pool([share("c3", p)]) for way, p in own.items()}
-            for kind, own in made.items()
+            kind: {way: pool([share("c3", p)]) for way, p in made.items()}
+            for kind, made in own.items()
         }
-        return heads.cause("forty", pooled)
+        return heads.cause("forty", 400, pooled)
 
-    found = ways(0.05, 0.8, 0.95, 0.06)
+    found = ways(0.05, 0.8, 0.95, 0.06, 0.9)
     assert found["verdict"] == "holds"
-    assert "regains 0.83 of the gap" in found["said"]
-    assert ways(0.3, 0.2, 0.2, 0.3)["verdict"] == "does not hold"
-    assert ways(0.05, 0.8, 0.95, 0.96)["verdict"] == "cannot be told here"
+    assert "0.83 of the gap between heads and 0.94 of what" in found["said"]
+    assert ways(0.05, 0.1, 0.95, 0.06, 0.07)["verdict"] == "does not hold"
+    assert ways(0.05, 0.5, 0.95, 0.06, 0.07)["verdict"] == "cannot be told here"
+    assert "no gap" in ways(0.05, 0.5, 0.05, 0.06, 0.07)["said"]
+
+
+@pytest.mark.parametrize(
+    ("joint", "said"),
+    [((0.9, 0.95), "holds"), ((0.9, 0.2), "does not hold"), ((0.9, 0.9), "cannot be told here")],
+)
+def test_heads_are_compared_by_how_c3_moves_with_data(tmp_path, monkeypatch, joint, said):
+    monkeypatch.setattr(heads, "head", lambda subject: subject.model)
+    planted = [
+        row(kind, "autoregressive", size, c3=p)
+        for kind, values in (("separate", (0.4, 0.05)), ("joint", joint))
+        for size, p in zip((25, 6400), values, strict=True)
+    ]
+    rows = heads.consistency(subjects(tmp_path, planted))
+    assert verdicts(rows, "separate") == ["holds"]
+    assert verdicts(rows) == [said]
 
 
 def test_ways_of_drawing_a_token_are_the_laws_they_say():
@@ -237,6 +258,11 @@ def test_ways_of_drawing_a_token_are_the_laws_they_say():
     product = heads.parts_independent(log_p, sizes).exp().view(5, *sizes)
     marginals = p.sum((2, 3)), p.sum((1, 3)), p.sum((1, 2))
     assert torch.allclose(product, torch.einsum("na,nb,nc->nabc", *marginals))
+    values = heads.values_independent(log_p, sizes).exp().view(5, *sizes)
+    assert torch.allclose(values[:, 0, 0, 0], marginals[0][:, 0])
+    inner = values[:, 1:, 1:, 1:] / values[:, 1:, 1:, 1:].sum((1, 2, 3), keepdim=True)
+    rest = [m[:, 1:] / m[:, 1:].sum(1, keepdim=True) for m in marginals]
+    assert torch.allclose(inner, torch.einsum("na,nb,nc->nabc", *rest))
 
 
 def test_emptiness_counts_cells_empty_in_one_attribute_alone():
@@ -348,11 +374,11 @@ def test_findings_from_a_study_of_real_models(tmp_path, capsys):
     assert cli.main(command) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     said = {r["claim"] for r in rows if r["part"] == "verdict"}
-    assert said == {"heads", "weights", "clip", "samplers"}
-    ways = {(r["head"], r["way"]) for r in rows if r["claim"] == "heads" and "way" in r}
+    assert said == {"half-empty", "weights", "clip", "samplers"}
+    ways = {(r["head"], r["way"]) for r in rows if r["claim"] == "half-empty" and "way" in r}
     assert ways == {
         ("separate", heads.AS_IT_IS), ("separate", heads.ONCE),
-        ("joint", heads.AS_IT_IS), ("joint", heads.INDEPENDENT),
+        ("joint", heads.AS_IT_IS), ("joint", heads.INDEPENDENT), ("joint", heads.VALUES),
     }  # fmt: skip
     once = [r for r in rows if r.get("way") == heads.ONCE]
     assert {r["value"] for r in once if r["measure"] == "half-empty cells"} == {0.0}

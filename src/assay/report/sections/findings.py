@@ -16,6 +16,7 @@ UNTOLD = "cannot be told here"
 COLORS = (*fig.SERIES, fig.TILTED, fig.CONDITIONAL, fig.DATA)
 NATURE = fig.INK
 _MOST_CURVES = 6
+_LEVELS = ("sample", "row", "set_row", "panel")
 
 
 def sections(run: Run) -> list[Section]:
@@ -27,7 +28,7 @@ def sections(run: Run) -> list[Section]:
         "2411.07873), each tested on trainings of one's own. Two shares differ where their 95 % "
         "intervals lie apart; seeds are pooled with their dispersion."
     )
-    blocks: list[Block] = [verdicts(found), *filter(None, drawn), figures(found)]
+    blocks: list[Block] = [verdicts(found), *filter(None, drawn), by_model(found), figures(found)]
     title, command = "Does what was published hold?", text.command(run.config)
     return [Section(anchor(run), title, lead, [], blocks, method(run), command)]
 
@@ -75,18 +76,24 @@ def _by_claim(found: Any) -> dict[str, list[Row]]:
 
 
 def verdicts(found: Sequence[Row]) -> Table:
-    """Every verdict: the claim's own first, then one a model."""
+    """The verdict on every claim, why, and what was published."""
     cells = []
     for own in _by_claim(found).values():
-        said = [r for r in own if r["part"] != "evidence"]
-        said.sort(key=lambda r: r.get("model") is not None)
-        for i, row in enumerate(said):
-            name = Cell(row["title"] if i == 0 else "", state="words")
-            published = str(row.get("published") or "") if i == 0 else ""
-            line = (name, str(row.get("model") or ""), row["verdict"], row["said"], published)
-            cells.append(line)
-    columns = ("claim", "model", "verdict", "why", "published (forty rules)")
+        whole = [r for r in own if r["part"] != "evidence" and r.get("model") is None]
+        for i, row in enumerate(whole):
+            told = (row["title"], row.get("published")) if i == 0 else ("", "")
+            words = (told[0], row["verdict"], row["said"], told[1])
+            cells.append([Cell(str(w or ""), state="words") for w in words])
+    columns = ("claim", "verdict", "why", "published (forty rules)")
     return Table(columns, cells, "", "Verdicts")
+
+
+def by_model(found: Sequence[Row]) -> Table:
+    """The verdict on every model."""
+    own = [r for r in found if r["part"] == "verdict" and r.get("model") is not None]
+    columns = ("claim", "model", "verdict", "why")
+    cells = [[r["title"], _name(r), r["verdict"], r["said"]] for r in own]
+    return Table(columns, cells, "", "Verdicts, model by model", folded=True)
 
 
 COLUMNS = {
@@ -167,8 +174,10 @@ def _by_data(
             place = kinds.index(kind)
             dash = {"dash": dashes[place % len(dashes)]} if dashes and place else {}
             label = f"{name}, {kind}" if split else name
-            traces.append(_points(line, label, colors[name], hollow=bool(place), **dash))
-    return fig.figure(traces, _data_axis(), axes.shares(title), text.capital(title), height=300)
+            look = {"hollow": bool(place), "places": _places(own), **dash}
+            traces.append(_points(line, label, colors[name], **look))
+    across = _data_axis(own)
+    return fig.figure(traces, across, axes.shares(title), text.capital(title), height=300)
 
 
 def _lines(own: Sequence[Row]) -> dict[str, list[Row]]:
@@ -181,16 +190,25 @@ def _lines(own: Sequence[Row]) -> dict[str, list[Row]]:
 def _points(line: Sequence[Row], label: str, color: str, column: str = "value", **options: Any):
     """Points over samples per rule; streamed data stand at four times the most."""
     known = sorted(rows.known(line, column), key=lambda r: r.get("per_rule") or float("inf"))
-    sizes = [r["per_rule"] for r in known if r.get("per_rule") is not None]
-    x = [r.get("per_rule") or 4 * max(sizes, default=1) for r in known]
+    places = options.pop("places", None) or _places(line)
+    x = [places(r.get("per_rule")) for r in known]
     ends = {
         end: [r.get(f"{column}_{end}", r[column]) for r in known] for end in ("low", "high")
     }  # fmt: skip
     return fig.points(x, [r[column] for r in known], label, color, **ends, **options)
 
 
-def _data_axis() -> dict[str, Any]:
-    return axes.logarithmic("training samples per rule")
+def _places(own: Sequence[Row]) -> Callable[[int | None], int]:
+    """Where samples per rule stand; streamed ones at four times the most."""
+    most = max((r["per_rule"] for r in own if r.get("per_rule") is not None), default=1)
+    return lambda size: 4 * most if size is None else size
+
+
+def _data_axis(own: Sequence[Row]) -> dict[str, Any]:
+    sizes = sorted({r.get("per_rule") for r in own}, key=lambda n: n or float("inf"))
+    labels = ["streamed" if n is None else text.number(n) for n in sizes]
+    at = list(map(_places(own), sizes))
+    return axes.axis("training samples per rule", type="log", tickvals=at, ticktext=labels)
 
 
 def _stopping(evidence: Sequence[Row], verdicts: Sequence[Row], colors: Colors) -> Drawn:
@@ -220,7 +238,7 @@ def _stopping(evidence: Sequence[Row], verdicts: Sequence[Row], colors: Colors) 
     return drawn, marks
 
 
-def _heads(evidence: Sequence[Row], verdicts: Sequence[Row], colors: Colors) -> Drawn:
+def _half_empty(evidence: Sequence[Row], verdicts: Sequence[Row], colors: Colors) -> Drawn:
     """C3 and half-empty cells by data; dashed: the same weights drawn otherwise."""
     drawn = []
     for (measure,), own in rows.groups(evidence, "measure").items():
@@ -250,9 +268,12 @@ def _memorisation(evidence: Sequence[Row], verdicts: Sequence[Row], colors: Colo
     """Copies by data at each level, the natural overlap dashed."""
     drawn = []
     for (level,), own in rows.groups(evidence, "level").items():
+        if level not in _LEVELS:
+            continue
         figure = _by_data(own, f"copies: {level}", colors)
         first = next(iter(_lines(own).values()), [])
-        nature = _points(first, "nature", NATURE, "natural", dash="dash", hollow=True)
+        look = {"dash": "dash", "hollow": True, "places": _places(own)}
+        nature = _points(first, "nature", NATURE, "natural", **look)
         drawn.append(Figure([*figure.data, nature], figure.layout, f"Level: {level}"))
     return drawn, [Mark("natural overlap", NATURE, "hollow")]
 
@@ -261,7 +282,8 @@ def _held_out(evidence: Sequence[Row], verdicts: Sequence[Row], colors: Colors) 
     """Completion of held-out rules by data, the chance line dashed."""
     figure = _by_data(evidence, "completion of held-out rules", colors)
     first = next(iter(_lines(evidence).values()), [])
-    line = _points(first, "chance", NATURE, "chance", dash="dash", hollow=True)
+    look = {"dash": "dash", "hollow": True, "places": _places(evidence)}
+    line = _points(first, "chance", NATURE, "chance", **look)
     drawn = Figure([*figure.data, line], figure.layout, figure.title, height=330)
     return [drawn], [Mark("chance: marginal fill", NATURE, "hollow")]
 
@@ -321,7 +343,7 @@ def _samplers(evidence: Sequence[Row], verdicts: Sequence[Row], colors: Colors) 
 
 _DRAWN: dict[str, Callable[[Sequence[Row], Sequence[Row], Colors], Drawn]] = {
     "stopping": _stopping,
-    "heads": _heads,
+    "half-empty": _half_empty,
     "correlation": _correlation,
     "memorisation": _memorisation,
     "held-out": _held_out,

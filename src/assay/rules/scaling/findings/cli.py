@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,17 +71,17 @@ def findings(
     if json:
         sys.stdout.writelines(runs.dumps(row) + "\n" for row in rows)
     else:
-        tables.show(_table(rows))
+        for line in _lines(rows):
+            tables.show(line)
     return out
 
 
-def _table(rows: list[dict[str, Any]]) -> Any:
-    """One line a verdict."""
-    from assay.rules import tables
-
-    table = tables.table("findings", "claim", "verdict", "said")
+def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """The verdict on each claim, and why; model by model it stands in the rows and the page."""
+    said = ""
     for row in rows:
-        if row["part"] != "evidence":
-            whole = row.get("model") is None and row.get("about") is None
-            table.add_row(row["title"] if whole else "", row["verdict"], row["said"])
-    return table
+        if row["part"] != "evidence" and row.get("model") is None:
+            if row["title"] != said:
+                yield f"{row['title']}?"
+            said = row["title"]
+            yield f"  {row['verdict']}: {row['said']}"

@@ -11,6 +11,10 @@ The cause is tested on the same weights, by another way to draw a token from its
                        is half empty, and occupancy keeps the law that the shape's head gives it
     parts independent  the product of P's marginals: what separate heads would draw from a joint
                        head's knowledge
+    values independent  both: occupancy once, the values of occupied cells independent
+
+The last one, of a joint head, tells half-empty cells from the other thing that separate heads do:
+to mix the values of one cell with those of another that might stand there.
 """
 
 from __future__ import annotations
@@ -28,7 +32,12 @@ from assay.rules.scaling.findings.drawing import Drawer
 from assay.rules.scaling.findings.evidence import Row, Share, Subject
 
 AS_IT_IS, ONCE, INDEPENDENT = "as it is", "occupancy once", "parts independent"
-_WAYS = {"separate": (AS_IT_IS, ONCE), "joint": (AS_IT_IS, INDEPENDENT), "chain": (AS_IT_IS,)}
+VALUES = "values independent"
+_WAYS = {
+    "separate": (AS_IT_IS, ONCE),
+    "joint": (AS_IT_IS, INDEPENDENT, VALUES),
+    "chain": (AS_IT_IS,),
+}
 
 
 def head(subject: Subject) -> str | None:
@@ -40,38 +49,49 @@ def head(subject: Subject) -> str | None:
     return options.get("kind") if len(options.get("sizes", ())) > 1 else None
 
 
-def consistency(subjects: Sequence[Subject], drawer: Drawer) -> list[Row]:
-    """C3 by data for each head, drawn as it is and otherwise."""
+def consistency(subjects: Sequence[Subject]) -> list[Row]:
+    """C3 by data for each head, from the studies' rows."""
     rows, falls = [], {}
-    drawn: dict[tuple[str, str], dict[str, Share]] = {}
     for subject in subjects:
         kind = head(subject)
-        if kind is None:
+        if kind is None or len(subject.sizes) < 2:
             continue
-        for size in dict.fromkeys((*subject.sizes, subject.most)):
+        for size in subject.sizes:
+            nfe = subject.at(size)[0].get("unconditional_nfe")
+            share = subject.share(size, "c3")
+            rows.append(e.evidence(subject, size, share, measure="C3", head=kind, nfe=nfe))
+        falls[kind] = _falls(subject, kind, rows)
+    if "separate" in falls:
+        others = [kind for kind in falls if kind != "separate"]
+        kept = e.together(None if falls[k] is None else not falls[k] for k in others)
+        said = "C3 with the most data against the least: " + ", ".join(
+            f"{_WORDS[answer]} with {kind} heads" for kind, answer in falls.items()
+        )
+        rows.append(e.found(falls["separate"] and kept if others else None, said))
+    return rows
+
+
+_WORDS = {True: "lower", False: "higher", None: "not told apart"}
+
+
+def half_empty(subjects: Sequence[Subject], drawer: Drawer) -> list[Row]:
+    """Half-empty cells and C3 by data, each head drawn as it is and otherwise; then the cause."""
+    rows: list[Row] = []
+    drawn: dict[tuple[str, int | None], dict[str, dict[str, Share]]] = {}
+    for subject in subjects:
+        kind = head(subject)
+        for size in dict.fromkeys((*subject.sizes, subject.most)) if kind else ():
+            assert kind
             for way in _WAYS[kind]:
                 made = [_drawn(drawer, subject, row, way) for row in subject.at(size)]
                 rows += _evidence(subject, size, kind, way, made)
                 share = e.pooled(made, "c3")
-                if size == subject.most and share:
-                    drawn.setdefault((subject.rule_set, kind), {})[way] = share
-        if len(subject.sizes) > 1:
-            falls[kind] = _falls(subject, kind, rows)
-    if "separate" in falls:
-        others = [kind for kind in falls if kind != "separate"]
-        kept = e.together(not falls[k] if falls[k] is not None else None for k in others)
-        answer = falls["separate"] and kept if others else None
-        said = "C3 falls with data with separate heads" + "".join(
-            f", {'not ' if falls[k] is False else ''}with a {k} one" for k in others
-        )
-        rows.append(e.found(answer, said if answer else f"tested: {said}"))
-    return rows + [cause(rule_set, drawn) for rule_set in _complete(drawn)]
-
-
-def _complete(drawn: dict[tuple[str, str], dict[str, Share]]) -> list[str]:
-    """Rule sets for which both heads were drawn."""
-    sets = dict.fromkeys(rule_set for rule_set, _ in drawn)
-    return [s for s in sets if (s, "separate") in drawn and (s, "joint") in drawn]
+                if share:
+                    drawn.setdefault((subject.rule_set, size), {}).setdefault(kind, {})[way] = (
+                        share
+                    )
+    whole = [cause(*key, ways) for key, ways in drawn.items() if {"separate", "joint"} <= {*ways}]
+    return rows + whole if whole else []
 
 
 def _drawn(drawer: Drawer, subject: Subject, row: Row, way: str) -> Row:
@@ -82,7 +102,7 @@ def _drawn(drawer: Drawer, subject: Subject, row: Row, way: str) -> Row:
         x, found = drawer.sampled(generator)
         return {"way": way, **found, **emptiness(x)}
 
-    return drawer.row(subject, row, f"heads/{way.replace(' ', '-')}", make)
+    return drawer.row(subject, row, f"half-empty/{way.replace(' ', '-')}", make)
 
 
 def emptiness(x: np.ndarray) -> Row:
@@ -133,22 +153,35 @@ def _falls(subject: Subject, kind: str, rows: list[Row]) -> bool | None:
     return answer
 
 
-def cause(rule_set: str, drawn: dict[tuple[str, str], dict[str, Share]]) -> Row:
-    """Half-empty cells as the cause: taken away and brought about, on the same weights."""
-    separate, joint = drawn[rule_set, "separate"], drawn[rule_set, "joint"]
-    mended = e.above(separate[ONCE], separate[AS_IT_IS])
-    broken = e.above(joint[AS_IT_IS], joint[INDEPENDENT])
-    gap = joint[AS_IT_IS].value - separate[AS_IT_IS].value
+def cause(rule_set: str, size: int | None, drawn: dict[str, dict[str, Share]]) -> Row:
+    """Whether drawing occupancy once brings back half of the gap to a joint head's C3.
+
+    What a joint head loses by independent parts, and by independent values alone, says how much
+    of that is due to half-empty cells and how much to values that do not belong together.
+    """
+    separate, joint = drawn["separate"], drawn["joint"]
+    plain, whole = separate[AS_IT_IS], joint[AS_IT_IS]
     said = (
-        f"{rule_set}, most data: separate heads draw C3 {separate[AS_IT_IS]}, with occupancy "
-        f"drawn once {separate[ONCE]}; a joint head {joint[AS_IT_IS]}, its parts drawn "
-        f"independently {joint[INDEPENDENT]}"
+        f"{rule_set}, {e.size_said(size)}: separate heads draw C3 {plain}, with occupancy drawn "
+        f"once {separate[ONCE]}; a joint head {whole}, its parts drawn independently "
+        f"{joint[INDEPENDENT]}, its values alone {joint[VALUES]}"
     )
-    if gap > 0:
-        regained = (separate[ONCE].value - separate[AS_IT_IS].value) / gap
-        said += f"; drawing occupancy once regains {regained:.2f} of the gap"
-    answer = e.together((mended, broken))
-    return e.found(answer, said, about="cause")
+    more = {"about": "cause", "per_rule": size}
+    if e.above(whole, plain) is not True:
+        return e.found(None, f"{said}: no gap between heads to explain", **more)
+    regained = (separate[ONCE].value - plain.value) / (whole.value - plain.value)
+    said += f"; drawing occupancy once regains {regained:.2f} of the gap between heads"
+    if e.above(whole, joint[INDEPENDENT]):
+        lost = whole.value - joint[INDEPENDENT].value
+        kept = (joint[VALUES].value - joint[INDEPENDENT].value) / lost
+        said += f" and {kept:.2f} of what independent parts cost a joint head"
+    return e.found(_most(separate[ONCE], plain, whole), said, **more)
+
+
+def _most(mended: Share, plain: Share, whole: Share) -> bool | None:
+    """Whether mending regains half of the gap or more, by the ends of its interval."""
+    middle = (plain.value + whole.value) / 2
+    return True if mended.low > middle else False if mended.high < middle else None
 
 
 # ---- other ways to draw from a head's law ------------------------------------------------------
@@ -186,4 +219,13 @@ def parts_independent(log_p: Any, sizes: tuple[int, ...]) -> Any:
     return total.flatten(-len(sizes)) if len(sizes) > 1 else total
 
 
-_CHANGES = {ONCE: occupancy_once, INDEPENDENT: parts_independent}
+def values_independent(log_p: Any, sizes: tuple[int, ...]) -> Any:
+    """(..., V) tensors log P -> occupancy once of the product of the parts' marginals."""
+    return occupancy_once(parts_independent(log_p, sizes), sizes)
+
+
+_CHANGES = {
+    ONCE: occupancy_once,
+    INDEPENDENT: parts_independent,
+    VALUES: values_independent,
+}

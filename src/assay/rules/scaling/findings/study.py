@@ -21,7 +21,9 @@ from assay.rules.scaling.findings.drawing import Drawer, FindingsConfig
 from assay.rules.scaling.findings.evidence import Row, Subject
 from assay.runs import Run, dumps
 
-FREE = ("collapse", "stopping", "stable", "correlation", "memorisation", "held-out")
+FREE = (
+    "collapse", "stopping", "stable", "heads", "correlation", "memorisation", "held-out"
+)  # fmt: skip
 
 
 def findings(studies: Sequence[Path], out: Path, config: FindingsConfig) -> list[Row]:
@@ -42,14 +44,14 @@ def _tests(
 ) -> Iterator[tuple[str, Callable[[], list[Row]] | None]]:
     """What tests each claim; None where it would draw and is told not to."""
     free = (
-        amounts.collapse, amounts.stopping, amounts.stable, correlation.correlation,
-        copying.memorisation, copying.held_out,
+        amounts.collapse, amounts.stopping, amounts.stable, heads.consistency,
+        correlation.correlation, copying.memorisation, copying.held_out,
     )  # fmt: skip
     tests: dict[str, Callable[[], list[Row]] | None] = {
         claim: partial(test, subjects) for claim, test in zip(FREE, free, strict=True)
     }
     drawn = {
-        "heads": heads.consistency, "weights": diffusion.weights, "clip": diffusion.clip,
+        "half-empty": heads.half_empty, "weights": diffusion.weights, "clip": diffusion.clip,
         "samplers": diffusion.samplers,
     }  # fmt: skip
     for claim, test in drawn.items():
