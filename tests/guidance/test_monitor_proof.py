@@ -12,7 +12,7 @@ from assay.core import components, mixture
 from assay.guidance import targets
 from assay.guidance.error_kinds import ScoreErrors
 from assay.guidance.monitoring import cli as monitor_cli
-from assay.guidance.monitoring import proof
+from assay.guidance.monitoring import planted
 from assay.guidance.monitoring import summary as monitor_summary
 from assay.runs import Run
 
@@ -39,11 +39,11 @@ def trial(tmp_path_factory):
 def test_scaled_error_has_its_size(errors):
     # eps of N(1, 1): E eps^2 = sigma^2 / (1 + sigma^2).
     mean = (np.log(1 + 80.0**2) - np.log(1 + 0.002**2)) / 2 / SPAN
-    assert proof.amount(errors, "scaled", 0.1) == pytest.approx(0.1 / np.sqrt(mean), rel=1e-3)
+    assert planted.amount(errors, "scaled", 0.1) == pytest.approx(0.1 / np.sqrt(mean), rel=1e-3)
 
 
 def test_smoothed_denoiser_has_the_score_of_the_widened_law(errors):
-    wrong = proof.Wrong(errors, "smoothed", 0.5)
+    wrong = planted.Wrong(errors, "smoothed", 0.5)
     wide = mixture.Mixture([1.0], [components.Gaussian(1.0, 1.25)])
     x = np.linspace(-3, 4, 7)[:, None]
     np.testing.assert_allclose(wrong(x, 0.4), x + 0.16 * wide.score(x, 0.4), rtol=1e-10)
@@ -52,7 +52,7 @@ def test_smoothed_denoiser_has_the_score_of_the_widened_law(errors):
 @pytest.mark.parametrize("kind", ["scaled", "smoothed"])
 def test_amounts_found_give_the_size_asked_for(errors, kind):
     at = errors.reference
-    wrong = proof.Wrong(errors, kind, proof.amount(errors, kind, 0.05))(at.x, at.sigma)
+    wrong = planted.Wrong(errors, kind, planted.amount(errors, kind, 0.05))(at.x, at.sigma)
     square = at.weights @ (np.sum((wrong - at.cond) ** 2, axis=1) / at.sigma**2)
     assert np.sqrt(square) == pytest.approx(0.05, rel=0.02)
 

@@ -19,13 +19,16 @@ class MonitorFlags:
     """What is put on trial."""
 
     target: Annotated[list[str] | None, _MANY] = None
-    """gaussians, uniforms, gaussians-2d, uniforms-2d, digits-3, digits-4 [default: all]."""
+    """gaussians, uniforms, gaussians-2d, uniforms-2d, digits-3, digits-4, digits-even
+    [default: all]."""
     kind: Annotated[list[str] | None, _MANY] = None
-    """bias, field, zeroed, precision, scaled, smoothed [default: all]."""
+    """bias, field, zeroed, precision, scaled, smoothed, slope [default: all]."""
     n: Annotated[list[str] | None, _MANY] = None
     """Held-out samples; the first meets every kind and size [default: 1000,300,3000]."""
     size: Annotated[list[str] | None, _MANY] = None
     """Sizes of the planted error [default: 0.003,0.03,0.1,0.3]."""
+    more_size: Annotated[list[str] | None, _MANY] = None
+    """Further sizes on targets of digits [default: 1,3]."""
     w: Annotated[list[str] | None, _W] = None
     """Weights whose trajectories are visited, guidance_scale = 1 + w [default: 0,1,3,7]."""
     seed: int = 0
@@ -33,7 +36,8 @@ class MonitorFlags:
 
 
 _FIELDS = (
-    ("target", "targets"), ("kind", "kinds"), ("n", "n"), ("size", "sizes"), ("w", "w"),
+    ("target", "targets"), ("kind", "kinds"), ("n", "n"), ("size", "sizes"),
+    ("more_size", "more_sizes"), ("w", "w"),
 )  # fmt: skip
 
 
@@ -88,7 +92,7 @@ def _trial(given: dict[str, Any], out: Path) -> list[dict[str, Any]]:
         missing = [job for job in proof.jobs(config) if not run.done(job.last(config))]
         for job in track(missing, "score-error monitor", len(missing)):
             job.write(run, config)
-        proof.finish(run)
+        proof.finish(run, config)
         return run.rows
 
 
@@ -106,7 +110,7 @@ def _learned(model: str, given: dict[str, Any], out: Path) -> list[dict[str, Any
 
 
 _SUMMARY = (
-    ("target", "target"), ("n", "n"), ("states", "states"), ("scope", "scope"),
+    ("target", "target"), ("n", "n"), ("states", "states"), ("scope", "scope"), ("sizes", "sizes"),
     ("known", "known"), ("cells", "of"), ("rank", "rank"), ("ratio", "ratio"),
     ("factor", "factor"), ("holds", "holds"), ("met", "bar"),
 )  # fmt: skip

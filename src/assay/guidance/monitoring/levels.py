@@ -14,15 +14,24 @@ under test. In units of eps, per sample and summed over coordinates,
 because E[x0 | x] = D* and R has never seen the datum's group. R's own error enters only multiplied
 by D's: T is 0 on average where D = D*, whatever R is. Noise comes in antithetic pairs +-noise, so
 that the part of x0 - D that is noise cancels where R - D is smooth; at small sigma nearly all.
+Where R errs as D does (R = D* + b on average over data), T is off by the product of the two; but
+
+    L = E[|x0 - D|^2 - |x0 - R|^2] / sigma^2 + v = error^2 - E|b|^2 / sigma^2,
+
+v the variance of R over data, from the jackknife, is under the squared error always, and by the
+square of b only. Where the two differ by more than their noise, the reference shares the error:
+:func:`settle` moves from T towards L and widens the interval by as much.
 
 (b) On visited states there is no x0, and the posterior P without smoothing stands in for it:
 
     J' = E[(P - D) . (R - D)] / sigma^2 - (what the jackknife over groups finds to be its bias),
 
-with R's error of smoothing multiplied by D's as in T. In many dimensions R is mostly a model, and
-J with |R - D|^2 in place of the product stands instead: the mean of few neighbours is biased there
-beyond the jackknife's reach. What J says on held-out states beyond T is the model's own error, and
-widens J's interval.
+with R's error of smoothing multiplied by D's as in T, and corrected alike. In many dimensions R is
+mostly a model, and J with |R - D|^2 in place of the product stands instead: the mean of few
+neighbours is biased there beyond the jackknife's reach. Its difference between visited and
+held-out states is added to what (a) found there, group by group, so that what R errs on both
+cancels. What J lacks on held-out states is taken to grow on visited ones as J does; half of it,
+and half of what it grows by, widen the interval.
 States where held-out data are sparser than around 99 % of themselves are left out and counted.
 
 R is the mean of the references with weights >= 0 of sum 1 that have the least held-out loss.
@@ -31,7 +40,7 @@ R is the mean of the references with weights >= 0 of sum 1 that have the least h
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +54,9 @@ _FEW = 8  # dimensions up to which smoothing the posterior helps
 _WORTH = 1 / 3  # of sigma: narrower widths change nothing
 _OFF = 0.01  # of held-out data lie where their density is lower than on the data
 _MANY = 10  # times the neighbours in more dimensions, where a mean of few is biased
-_SOME = 256  # held-out states at which a model is compared with T
+_SOME = 256  # held-out data at which all groups answer
+_HALF = 0.5  # of what a model says amiss on held-out states: it may be otherwise on visited ones
+TWICE = 2.0  # a datum speaks for itself and through the reference of the others
 _FIRM = 1e3  # weight of the condition that the references' weights sum to 1
 
 Answer = Callable[[np.ndarray, float], np.ndarray]  # (n, d), sigma -> denoised (n, d)
@@ -53,23 +64,37 @@ Answer = Callable[[np.ndarray, float], np.ndarray]  # (n, d), sigma -> denoised 
 
 @dataclass(frozen=True, eq=False)
 class References:
-    """Held-out data (n, d), the group of each, and the references made from them."""
+    """Held-out data (n, d), the group of each, and the references made from them: from all, and
+    from all but the first group, whose data then are states that no reference has seen."""
 
     data: np.ndarray
     group: np.ndarray
-    n_groups: int
-    posteriors: tuple[Posterior, ...]
-    mixtures: tuple[Gaussians, ...]
+    every: tuple[Reference, ...]
+    but_first: tuple[Reference, ...]
+    n_mixtures: int
 
     @property
     def raw(self) -> Posterior:
         """The posterior without smoothing."""
-        return self.posteriors[0]
+        assert isinstance(self.every[0], Posterior)
+        return self.every[0]
+
+    @property
+    def many(self) -> bool:
+        """Whether the data have many dimensions."""
+        return self.data.shape[1] > _FEW
 
     def at(self, sigma: float) -> list[Reference]:
         """Those that differ from each other at this level."""
-        worth = [p for p in self.posteriors if p.width == 0 or p.width > _WORTH * sigma]
-        return [*worth, *self.mixtures]
+        return [r for r in self.every if _differs(r, sigma)]
+
+    def probe(self, sigma: float) -> list[Reference]:
+        """The same, from all but the first group."""
+        return [r for r in self.but_first if _differs(r, sigma)]
+
+
+def _differs(one: Reference, sigma: float) -> bool:
+    return not isinstance(one, Posterior) or one.width == 0 or one.width > _WORTH * sigma
 
 
 def references(data: np.ndarray, n_groups: int, rng: np.random.Generator) -> References:
@@ -80,11 +105,13 @@ def references(data: np.ndarray, n_groups: int, rng: np.random.Generator) -> Ref
     base = float(np.sqrt(data.var(axis=0).mean())) * n ** (-1 / (4 + d))
     widths = _WIDTHS if d <= _FEW else _WIDTHS[:1]
     many = (1, 4) if n >= 40 else (1,)
-    shrunk = (0.0, 0.05) if n > 4 * d else (0.05, 0.3)
-    mixtures = [Gaussians(parts, k, s) for k in many for s in (shrunk if d > _FEW else (0.0,))]
-    return References(
-        data, group, n_groups, tuple(Posterior(parts, base * w) for w in widths), tuple(mixtures)
-    )
+    shrunk = (0.0,) if d <= _FEW else (0.0, 0.05) if n > 4 * d else (0.05, 0.3)
+
+    def made(groups: Sequence[np.ndarray]) -> tuple[Reference, ...]:
+        mixtures = [Gaussians(groups, k, s) for k in many for s in shrunk]
+        return (*(Posterior(groups, base * w) for w in widths), *mixtures)
+
+    return References(data, group, made(parts), made(parts[1:]), len(many) * len(shrunk))
 
 
 class HeldOut(NamedTuple):
@@ -98,8 +125,8 @@ class HeldOut(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Level:
     """One noise level: references with their weights, noised data, the density that counts as
-    off the data, effective neighbours of held-out data (median); where R is a model of many
-    dimensions, also what it says at some rows of the held-out states."""
+    off the data, effective neighbours of held-out data (median), whether mixtures weigh most; what
+    references without the first group say at its rows, the variance of R over data in eps."""
 
     sigma: float
     references: Sequence[Reference]
@@ -107,8 +134,10 @@ class Level:
     held_out: HeldOut
     least_density: float
     neighbours: float
-    own: Surrounding | None = None
-    own_rows: np.ndarray | None = None
+    modelled: bool
+    own_rows: np.ndarray
+    own: Look
+    variance: float
 
     @property
     def name(self) -> str:
@@ -128,15 +157,38 @@ def level(refs: References, sigma: float, pairs: int, rng: np.random.Generator) 
     weights = _weights(((refs.data[datum] - answers) / sigma).reshape(len(used), -1))
     first = slice(None, None, 2 * pairs)  # one draw of each datum says where the data are
     crowd = refs.raw.crowd(x[first], sigma, own[first])
-    found = Level(
-        sigma, used, weights, HeldOut(x, datum, np.tensordot(weights, answers, 1)),
+    rows = np.flatnonzero(own == 0)[: 2 * _SOME]
+    reference = np.tensordot(weights, answers, 1)
+    look = _mean(weights, [r.look(x[rows], sigma) for r in refs.probe(sigma)])
+    spaced = 2 * pairs * np.linspace(0, n - 1, min(_SOME, n)).astype(int)
+    seen = _mean(weights, [r.look(x[spaced], sigma) for r in used])
+    return Level(
+        sigma, used, weights, HeldOut(x, datum, reference),
         float(np.quantile(crowd.log_density, _OFF)), float(np.median(crowd.neighbours)),
+        bool(weights[-refs.n_mixtures :].sum() > 0.5), rows, look,
+        _variance(seen.without, own[spaced]) / sigma**2,
     )  # fmt: skip
-    model = weights[-len(refs.mixtures) :].sum() > 0.5
-    if d <= _FEW or not model:
-        return found
-    rows = rng.choice(len(x), min(_SOME, len(x)), replace=False)
-    return replace(found, own=surround(found, refs, x[rows]), own_rows=rows)
+
+
+def _mean(weights: np.ndarray, looks: Sequence[Look]) -> Look:
+    whole = np.sum([a * k.whole for a, k in zip(weights, looks, strict=True)], axis=0)
+    without = np.sum([a * k.without for a, k in zip(weights, looks, strict=True)], axis=0)
+    return Look(whole, without)
+
+
+def _variance(without: np.ndarray, own: np.ndarray) -> float:
+    """Jackknife variance over data of an answer that has not seen the group ``own`` (r,) of its
+    state, summed over coordinates, mean over states; from answers (G, r, d) without each group.
+
+    What leaving out another group changes is taken from answers that know the own one, and is too
+    little rather than too much.
+    """
+    n_groups, rows = len(without), np.arange(len(own))
+    mean = (without.sum(axis=0) - without[own, rows]) / (n_groups - 1)
+    change = without - mean
+    change[own, rows] = 0.0
+    spread = np.sum(change**2, axis=(0, 2)).mean()
+    return float(spread) * (n_groups - 1) / (n_groups - 2)
 
 
 def _weights(residual: np.ndarray) -> np.ndarray:
@@ -150,10 +202,36 @@ def _weights(residual: np.ndarray) -> np.ndarray:
     return found / found.sum()
 
 
-def held_out_error(at: Level, data: np.ndarray, denoised: np.ndarray) -> np.ndarray:
-    """T of each datum (n,): their mean estimates error^2 under p_sigma."""
-    gap = (data[at.held_out.datum] - denoised) * (at.held_out.reference - denoised)
-    return gap.sum(axis=1).reshape(len(data), -1).mean(axis=1) / at.sigma**2
+class Held(NamedTuple):
+    """T and L of each datum (n,); L's mean lies under the squared error."""
+
+    product: np.ndarray
+    loss: np.ndarray
+
+
+class Settled(NamedTuple):
+    """Squared error of each datum (n,), and how much the reference may share of their mean."""
+
+    values: np.ndarray
+    shared: float
+
+
+def held_out_error(at: Level, data: np.ndarray, denoised: np.ndarray) -> Held:
+    """T and L of each datum under p_sigma."""
+    x0, reference = data[at.held_out.datum], at.held_out.reference
+    product = np.sum((x0 - denoised) * (reference - denoised), axis=1)
+    loss = np.sum((2 * x0 - denoised - reference) * (reference - denoised), axis=1)
+    by_datum = [v.reshape(len(data), -1).mean(axis=1) / at.sigma**2 for v in (product, loss)]
+    return Held(by_datum[0], by_datum[1] + at.variance)
+
+
+def settle(held: Held) -> Settled:
+    """Between T and L: at L where it is above T beyond noise, half way where it is below."""
+    apart = held.loss - held.product
+    mean, se = float(apart.mean()), TWICE * float(apart.std(ddof=1)) / np.sqrt(len(apart))
+    sure = max(0.0, 1 - (se / mean) ** 2) if mean else 0.0
+    part = sure if mean > 0 else sure / 2
+    return Settled(held.product + part * apart, sure * abs(mean) / 2)
 
 
 class Surrounding(NamedTuple):
@@ -165,62 +243,78 @@ class Surrounding(NamedTuple):
     neighbours: np.ndarray
     on_data: np.ndarray
 
+    def part(self, own: slice) -> Surrounding:
+        """Of some of the states."""
+        looks = [Look(k.whole[own], k.without[:, own]) for k in (self.reference, self.raw)]
+        return Surrounding(looks[0], looks[1], self.neighbours[own], self.on_data[own])
+
 
 def surround(at: Level, refs: References, x: np.ndarray) -> Surrounding:
     """What held-out data say at visited states x (n, d)."""
     raw, crowd = refs.raw.survey(x, at.sigma)
-    looks = [raw if r is refs.raw else r.look(x, at.sigma) for r in at.references]
-    whole = np.sum([a * k.whole for a, k in zip(at.weights, looks, strict=True)], axis=0)
-    without = np.sum([a * k.without for a, k in zip(at.weights, looks, strict=True)], axis=0)
     on_data = crowd.log_density >= at.least_density
-    return Surrounding(Look(whole, without), raw, crowd.neighbours, on_data)
+    if refs.many:
+        looks = [r.look(x, at.sigma) for r in refs.probe(at.sigma)]
+        return Surrounding(_mean(at.weights, looks), looks[0], crowd.neighbours, on_data)
+    looks = [raw if r is refs.raw else r.look(x, at.sigma) for r in at.references]
+    return Surrounding(_mean(at.weights, looks), raw, crowd.neighbours, on_data)
 
 
 class Visited(NamedTuple):
-    """Jackknife values of error^2 (G,), each state's part of it (n,), how far R may be off as a
-    model (0 where it need not be asked), how many neighbours an answer needs where there are too
-    few, else None."""
+    """Parts whose means add up to error^2: of groups (G,), of each datum (n,). Their noise: of
+    each state (m,), of each held-out state (r,), and the allowance for a shared error. needed:
+    how many neighbours an answer needs where there are too few, else None."""
 
     values: np.ndarray
+    base: np.ndarray
     states: np.ndarray
+    own: np.ndarray
     allowance: float
     needed: float | None
 
 
-def visited_error(
-    at: Level, around: Surrounding, denoised: np.ndarray, neighbours: float, excess: float | None
-) -> Visited:
-    """J' of the denoiser's values (n, d) on visited states among the data, or J.
+class Asked(NamedTuple):
+    """The denoiser at one level: T and L, and its answers (r, d) at rows of held-out states."""
 
-    neighbours: how many the posterior needs, by median, for J', ten times as many where the
-    dimensions are; excess: J less T on held-out states where R is a model and J answers, else
-    None.
+    held: Held
+    own: np.ndarray
+
+
+def visited_error(
+    at: Level, around: Surrounding, denoised: np.ndarray, asked: Asked, neighbours: float
+) -> Visited:
+    """error^2 of the denoiser's values (n, d) on visited states among the data.
+
+    neighbours: how many the posterior needs, by median, to answer; ten times as many in more than
+    eight dimensions.
     """
     on = around.on_data if around.on_data.sum() > 1 else np.ones(len(denoised), dtype=bool)
     whole, without = around.reference
     many = denoised.shape[1] > _FEW
     needed = neighbours * (_MANY if many else 1)
-    crowded = excess is None and bool(np.median(around.neighbours[on]) >= needed)
+    crowded = bool(np.median(around.neighbours[on]) >= needed)
     other, others = around.raw if crowded else around.reference
     first, firsts = (whole[on], other[on]), (without[:, on], others[:, on])
-    values = _jackknife(at.sigma, first, firsts, denoised[on])
-    gap = (first[0] - denoised[on]) * (first[1] - denoised[on])
-    states = gap.sum(axis=1) / at.sigma**2
-    if crowded:
-        return Visited(values, states, 0.0, None)
-    return Visited(values, states, max(excess or 0.0, 0.0), needed if excess is None else None)
+    values, states = _jackknife(at.sigma, first, firsts, denoised[on])
+    settled = settle(asked.held)
+    if crowded or not (many and at.modelled):
+        base = settled.values - asked.held.product
+        lacking = None if crowded else needed
+        none = np.zeros(len(asked.own))
+        return Visited(values, base, states, none, settled.shared, lacking)
+    whole, without = at.own
+    theirs, own = _jackknife(at.sigma, (whole, whole), (without, without), asked.own)
+    lacking = float(settled.values.mean() - theirs.mean())
+    more = _more(lacking, float(theirs.mean()))
+    grown = more * (values - theirs).mean()
+    allowance = np.sqrt(settled.shared**2 + (_HALF * lacking) ** 2 + (_HALF * grown) ** 2)
+    further, states, own = (v * (1 + more) for v in (values - theirs, states, own))
+    return Visited(further, settled.values, states, own, float(allowance), None)
 
 
-def model_excess(at: Level, refs: References, denoised: np.ndarray, held: float) -> float | None:
-    """J less T = ``held`` on a part of the held-out states, of the denoiser's values there.
-
-    None where the reference at this level is no model of many dimensions.
-    """
-    if at.own is None:
-        return None
-    whole, without = at.own.reference
-    few = denoised[at.own_rows]
-    return float(_jackknife(at.sigma, (whole, whole), (without, without), few).mean()) - held
+def _more(lacking: float, held: float) -> float:
+    """What J lacks on held-out states as a share of it, from -1/2 to 1; 0 where J is no error."""
+    return float(np.clip(lacking / held, -_HALF, 1.0)) if held > 0 else 0.0
 
 
 def _jackknife(
@@ -228,10 +322,10 @@ def _jackknife(
     whole: tuple[np.ndarray, np.ndarray],
     without: tuple[np.ndarray, np.ndarray],
     denoised: np.ndarray,
-) -> np.ndarray:
-    """Pseudo-values (G,) of the mean over states of (A - D) . (B - D) / sigma^2."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pseudo-values (G,) of the mean over states of (A - D) . (B - D) / sigma^2, and it (n,)."""
     a, b = whole
-    full = float(np.mean(np.sum((a - denoised) * (b - denoised), axis=1)))
+    states = np.sum((a - denoised) * (b - denoised), axis=1) / sigma**2
     parts = np.mean(np.sum((without[0] - denoised) * (without[1] - denoised), axis=2), axis=1)
     n_groups = len(parts)
-    return (n_groups * full - (n_groups - 1) * parts) / sigma**2
+    return n_groups * states.mean() - (n_groups - 1) * parts / sigma**2, states

@@ -173,19 +173,38 @@ def measure(
         said = [d(level.held_out.x, level.sigma) for d in every]
         held = levels.held_out_error(level, refs.data, said[0])
         apart = report.disagreement(said, level.sigma)
-        excess = levels.model_excess(level, refs, said[0], float(held.mean()))
-        for one, into in zip(states, found, strict=True):
-            seen, x = None, one.at.get(level.sigma)
+        asked = levels.Asked(held, said[0][level.own_rows])
+        places = [one.at.get(level.sigma) for one in states]
+        there = _there(level, refs, every, [x for x in places if x is not None])
+        for x, into in zip(places, found, strict=True):
+            seen = None
             if x is not None:
-                around = levels.surround(level, refs, x)
-                there = [d(x, level.sigma) for d in every]
-                value = levels.visited_error(level, around, there[0], config.neighbours, excess)
-                seen = report.Seen(value, around, report.disagreement(there, level.sigma))
+                around, values = next(there)
+                value = levels.visited_error(level, around, values[0], asked, config.neighbours)
+                seen = report.Seen(value, around, report.disagreement(values, level.sigma))
             into.append(report.Found(level, held, apart, seen))
     return [
         report.build(f, config, one.w, one.nfe, len(every))
         for f, one in zip(found, states, strict=True)
     ]
+
+
+def _there(
+    level: levels.Level,
+    refs: levels.References,
+    every: Sequence[levels.Answer],
+    places: Sequence[np.ndarray],
+) -> Iterator[tuple[levels.Surrounding, list[np.ndarray]]]:
+    """Surrounding and every denoiser's answers of each set of states, asked for all at once."""
+    if not places:
+        return
+    x = np.concatenate(places)
+    around = levels.surround(level, refs, x)
+    said = [d(x, level.sigma) for d in every]
+    ends = np.cumsum([len(p) for p in places])
+    for first, last in zip([0, *ends[:-1]], ends, strict=True):
+        own = slice(int(first), int(last))
+        yield around.part(own), [s[own] for s in said]
 
 
 def answers(denoiser: Any, shape: tuple[int, ...]) -> levels.Answer:

@@ -4,54 +4,41 @@ A class of an exact target is the law; held-out samples are drawn from it; its d
 error of a known kind and size; the monitor sees both and no more. The truth of every cell is the
 mean of |D - D*|^2 / sigma^2 on the very states that the monitor was asked about: noised held-out
 data, and states of trajectories guided by w towards the wrong denoiser, the marginal's exact.
-Kinds are those of :mod:`assay.guidance.error_kinds` that have an amount in the denoiser, and
-
-    scaled     eps (1 + a)
-    smoothed   the exact denoiser of the law widened by N(0, a^2), its score in place of the law's
-
-each with the size defined there. The bar, over the cells that the monitor says are known: rank
-correlation with the truth >= 0.95 and median ratio to it within a factor 1.5 both ways.
+Targets and errors: :mod:`assay.guidance.monitoring.planted`. The bar, over the cells that the
+monitor says are known: rank correlation with the truth >= 0.95 and median ratio to it within a
+factor 1.5 both ways.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from scipy.optimize import brentq
 
 from assay import refusal
 from assay.core.guidance import Guided
-from assay.guidance import targets
 from assay.guidance.error_kinds import ScoreErrors
 from assay.guidance.monitoring import monitor
 from assay.guidance.monitoring import rows as monitor_rows
 from assay.guidance.monitoring import summary as monitor_summary
+from assay.guidance.monitoring.planted import KINDS, PLACES, Wrong, amount
+from assay.guidance.paths import WINDOW
 from assay.runs import Run
 
-PLACES: dict[str, Callable[[], targets.Target]] = {
-    "gaussians": lambda: targets.gaussians(1.0, 1.0),
-    "uniforms": lambda: targets.uniforms(1.0, 2.0),
-    "gaussians-2d": lambda: targets.gaussians([1.0, 0.5], [0.7, 1.0]),
-    "uniforms-2d": lambda: targets.uniforms([1.0, 0.5], [2.0, 1.5]),
-    "digits-3": lambda: targets.digits(3),
-    "digits-4": lambda: targets.digits(4),
-}
-KINDS = ("bias", "field", "zeroed", "precision", "scaled", "smoothed")
-_THIN = 8  # every so many points of the quadrature serve to find a smoothing width
 _PER_LEVEL = ("error", "error_low", "error_high", "status", "neighbours", "on_data")
 
 Row = dict[str, Any]
 
 
 class MonitorStudy(BaseModel):
-    """Targets x held-out samples x kinds x sizes x w. ``n`` first: every kind and size; the others
-    only ``less_kinds`` and ``less_sizes``. pairs: antithetic noise pairs a datum and level;
-    paths: guided trajectories; half as many of both in more than two dimensions."""
+    """Targets x held-out samples x kinds x sizes x w. ``n`` first: every kind and size, digits
+    also ``more_sizes``; the others only ``less_kinds`` and ``less_sizes``. pairs: antithetic
+    noise pairs a datum and level; paths: guided trajectories; half as many of both in more than
+    two dimensions; levels: noise levels from 80 to 0.002."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     kind: Literal["guidance.monitor"] = "guidance.monitor"
@@ -59,12 +46,14 @@ class MonitorStudy(BaseModel):
     n: tuple[int, ...] = (1000, 300, 3000)
     kinds: tuple[str, ...] = KINDS
     sizes: tuple[float, ...] = (0.003, 0.03, 0.1, 0.3)
+    more_sizes: tuple[float, ...] = (1.0, 3.0)
     less_kinds: tuple[str, ...] = ("bias", "field")
     less_sizes: tuple[float, ...] = (0.1,)
     w: tuple[float, ...] = (0.0, 1.0, 3.0, 7.0)
     seed: int = Field(default=0, ge=0)
     pairs: int = Field(default=2, ge=1)
     paths: int = Field(default=128, ge=8)
+    levels: int = Field(default=11, ge=2)
 
     @field_validator("targets")
     @classmethod
@@ -83,7 +72,7 @@ class MonitorStudy(BaseModel):
             raise ValueError("give one or more different numbers of held-out samples, 40 or more")
         return n
 
-    @field_validator("sizes", "less_sizes")
+    @field_validator("sizes", "more_sizes", "less_sizes")
     @classmethod
     def _positive(cls, sizes: tuple[float, ...]) -> tuple[float, ...]:
         if not all(size > 0 for size in sizes):
@@ -136,6 +125,8 @@ def jobs(config: MonitorStudy) -> list[Job]:
     for target in config.targets:
         for i, n in enumerate(config.n):
             kinds, sizes = config.kinds, config.sizes
+            if target.startswith("digits"):
+                sizes += tuple(s for s in config.more_sizes if s not in sizes)
             if i:
                 kinds = tuple(k for k in kinds if k in config.less_kinds)
                 sizes = tuple(s for s in sizes if s in config.less_sizes)
@@ -143,9 +134,9 @@ def jobs(config: MonitorStudy) -> list[Job]:
     return found
 
 
-def finish(run: Run) -> None:
+def finish(run: Run, config: MonitorStudy) -> None:
     """Append what the cells amount to, once."""
-    for row in monitor_summary.summaries(run.rows):
+    for row in monitor_summary.summaries(run.rows, config.sizes):
         if not run.done(row["key"]):
             run.append(row)
 
@@ -170,64 +161,19 @@ def _errors(target: str, seed: int) -> ScoreErrors:
 
 
 @lru_cache(maxsize=1)
-def _place(target: str, n: int, seed: int, pairs: int, paths: int) -> Place:
+def _place(target: str, n: int, seed: int, pairs: int, paths: int, levels: int) -> Place:
     errors = _errors(target, seed)
     data = errors.target.cond.sample(n, np.random.default_rng([seed, n, len(target)]))
     if errors.target.dim > 2:
         pairs, paths = max(1, pairs // 2), max(8, paths // 2)
-    config = monitor.MonitorConfig(pairs=pairs, paths=paths, substeps=2, seed=seed)
-    prepared = monitor.prepare(data, None, config)
+    few = monitor.MonitorConfig(pairs=pairs, paths=paths, substeps=2, seed=seed)
+    prepared = monitor.prepare(data, tuple(np.geomspace(WINDOW[1], WINDOW[0], levels)), few)
     return Place(errors, prepared.keep())
-
-
-@dataclass(frozen=True, eq=False)
-class Wrong:
-    """The class's exact denoiser with an error of a kind and amount; x (n, d), sigma a number."""
-
-    errors: ScoreErrors
-    kind: str
-    amount: float
-
-    def __call__(self, x: np.ndarray, sigma: Any) -> np.ndarray:
-        exact = self.errors.target.cond.denoise
-        level = np.asarray(sigma, dtype=np.float64).reshape(-1, 1)
-        if self.kind == "scaled":
-            return x - (1 + self.amount) * (x - exact(x, sigma))
-        if self.kind == "smoothed":
-            wide = np.hypot(level, self.amount)
-            s = wide[:, 0] if len(wide) > 1 else float(wide[0, 0])
-            return x + (level / wide) ** 2 * (exact(x, s) - x)
-        known = exact(x, sigma)
-        return self.errors.change(self.kind, self.amount, x, sigma, known, known)[0]
-
-
-def amount(errors: ScoreErrors, kind: str, size: float) -> float:
-    """The amount of a kind with this size; NaN where none has it."""
-    if kind not in ("scaled", "smoothed"):
-        return float(errors.amounts(kind, [size])[0])
-    at = errors.reference
-    if kind == "scaled":
-        return size / float(
-            np.sqrt(at.weights @ np.sum(((at.x - at.cond) / at.sigma[:, None]) ** 2, axis=1))
-        )
-    few = slice(None, None, _THIN)
-    x, sigma, cond = at.x[few], at.sigma[few], at.cond[few]
-    weights = at.weights[few] / at.weights[few].sum()
-
-    def excess(place: float) -> float:
-        wrong = Wrong(errors, kind, float(np.exp(place)))(x, sigma)
-        square = weights @ (np.sum((wrong - cond) ** 2, axis=1) / sigma**2)
-        return 0.5 * float(np.log(max(square, 1e-300))) - np.log(size)
-
-    low, high = np.log(1e-4), np.log(30.0)
-    if excess(low) * excess(high) > 0:
-        return np.nan
-    return float(np.exp(brentq(excess, low, high, xtol=5e-3)))  # pyright: ignore
 
 
 def rows(job: Job, config: MonitorStudy) -> Iterator[Row]:
     """The row on held-out states, then one for each w; none where the kind has no such size."""
-    place = _place(job.target, job.n, config.seed, config.pairs, config.paths)
+    place = _place(job.target, job.n, config.seed, config.pairs, config.paths, config.levels)
     given = amount(place.errors, job.kind, job.size)
     if not np.isfinite(given):
         reason = f"no amount of {job.kind!r} has this size"
@@ -250,8 +196,8 @@ def rows(job: Job, config: MonitorStudy) -> Iterator[Row]:
         | {"guidance_scale": None}
         | _compared(reports[0], monitor_rows.HELD_OUT, held)
     )
-    for w, states, report in zip(config.w, seen, reports[1:], strict=True):
-        true = _visited_truth(place, wrong, states)
+    truths = _visited_truths(place, wrong, seen)
+    for w, true, report in zip(config.w, truths, reports[1:], strict=True):
         row = {"key": f"{job.key}/w={w:g}"} | fixed | {"states": monitor_rows.VISITED}
         row |= {"w": w, "guidance_scale": 1 + w}
         yield row | _compared(report, monitor_rows.VISITED, true) | _ratio(report, true, held)
@@ -269,16 +215,20 @@ def _held_truth(place: Place, wrong: Wrong) -> dict[float, float]:
     }
 
 
-def _visited_truth(place: Place, wrong: Wrong, states: monitor.States) -> dict[float, float]:
+def _visited_truths(
+    place: Place, wrong: Wrong, seen: Sequence[monitor.States]
+) -> list[dict[float, float]]:
     """Truth on the visited states among the held-out data, on all where hardly any are."""
-    true = {}
-    for at in place.prepared.levels():
-        x = states.at[at.sigma]
-        crowd = place.prepared.references.raw.crowd(x, at.sigma)
-        on = crowd.log_density >= at.least_density
-        kept = x[on] if on.sum() > 1 else x
-        exact = place.errors.target.cond.denoise(kept, at.sigma)
-        true[at.sigma] = _square(wrong(kept, at.sigma), exact, at.sigma)
+    true: list[dict[float, float]] = [{} for _ in seen]
+    for at in place.prepared.levels() if seen else ():
+        x = np.stack([s.at[at.sigma] for s in seen])
+        rows = x.reshape(-1, x.shape[-1])
+        crowd = place.prepared.references.raw.crowd(rows, at.sigma)
+        on = (crowd.log_density >= at.least_density).reshape(x.shape[:2])
+        apart = wrong(rows, at.sigma) - place.errors.target.cond.denoise(rows, at.sigma)
+        square = np.sum(apart**2, axis=1).reshape(on.shape) / at.sigma**2
+        for into, own, kept in zip(true, square, on, strict=True):
+            into[at.sigma] = float(own[kept].mean() if kept.sum() > 1 else own.mean())
     return true
 
 

@@ -3,7 +3,12 @@
 error = sqrt(squared), its interval from squared -+ q se. On held-out data se is twice the standard
 error over data: each datum speaks once for itself and once through the reference of the others (a
 U-statistic's projection, Hoeffding 1948), and no more than twice. On visited states it is the
-jackknife's over groups, with q Student's, together with that over trajectories.
+jackknife's over groups, with q Student's, together with those over data, trajectories and
+held-out states. What a reference may share of the error widens both.
+
+A total is the sum over levels; its lower end is no less than the sum of the levels' own lower
+ends, so that levels at which a small error drowns do not hide what the others know. The ratio's
+interval is that of the logarithm, with what both errors have in common counted once.
 
 status: "known" (both ends of the interval positive and within a factor), "below resolution"
 (consistent with no error; error_high bounds it), "unknown" (with a reason; nothing is claimed).
@@ -17,14 +22,12 @@ from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
-from assay.guidance.monitoring import levels
+from assay.guidance.monitoring import estimates, levels
+from assay.guidance.monitoring.estimates import KNOWN, UNKNOWN
 
-KNOWN, BELOW, UNKNOWN = "known", "below resolution", "unknown"
 HELD_OUT, VISITED, RATIO = "held-out", "visited", "ratio"
 _COVERED = 0.5  # share of ln sigma that a total must stand on
-_TWICE = 2.0
 
 Row = dict[str, Any]
 
@@ -38,20 +41,12 @@ class Seen(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was found at one level: T of each datum (n,), disagreement there, visited states."""
+    """What was found at one level: T and L of each datum, disagreement there, visited states."""
 
     level: levels.Level
-    held: np.ndarray
+    held: levels.Held
     disagreement: float | None
     seen: Seen | None
-
-
-class Estimate(NamedTuple):
-    """A squared error, its standard error, and the quantile that makes its interval."""
-
-    squared: float
-    se: float
-    quantile: float
 
 
 @dataclass(frozen=True)
@@ -123,10 +118,10 @@ def build(
     seen = [_visited_row(f, config, w, n_denoisers) for f in found if f.seen is not None]
     if seen:
         spent = drawn + sum(r["nfe"] for r in seen)
-        usable = [f.seen is not None and not _why_not(f.seen, config) for f in found]
-        total[VISITED] = _total_visited(found, weights, usable, config) | _guided(w)
+        usable = _usable(found, weights, config)
+        total[VISITED] = _total_visited(usable, config) | _guided(w)
         total[VISITED]["nfe"] = spent
-        total[RATIO] = _ratio(found, weights, usable, config) | _guided(w)
+        total[RATIO] = _ratio(usable, config) | _guided(w)
     return Report(rows + seen, total)
 
 
@@ -136,38 +131,6 @@ def log_weights(sigmas: Sequence[float]) -> np.ndarray:
     gap = np.abs(np.diff(s)) / 2
     both = np.append(gap, 0) + np.insert(gap, 0, 0)
     return both / both.sum()
-
-
-def _held(values: np.ndarray, config: Any) -> Estimate:
-    se = _TWICE * values.std(ddof=1) / np.sqrt(len(values))
-    return Estimate(float(values.mean()), float(se), float(stats.norm.ppf(0.5 + config.level / 2)))
-
-
-def _seen(values: np.ndarray, states: np.ndarray, allowance: float, config: Any) -> Estimate:
-    variance = values.var(ddof=1) / len(values) + states.var(ddof=1) / len(states)
-    variance += allowance**2
-    q = float(stats.t.ppf(0.5 + config.level / 2, len(values) - 1))
-    return Estimate(float(values.mean()), float(np.sqrt(variance)), q)
-
-
-def judge(found: Estimate, config: Any, why: str = "") -> Row:
-    """error, its interval, squared, se, status and reason of an estimate."""
-    low2, high2 = (found.squared + k * found.quantile * found.se for k in (-1, 1))
-    low, high = (float(np.sqrt(max(v, 0.0))) for v in (low2, high2))
-    row: Row = {
-        "error": None, "error_low": None, "error_high": None,
-        "squared": found.squared, "squared_se": found.se, "status": UNKNOWN, "reason": why or None,
-    }  # fmt: skip
-    if why:
-        return row
-    if low2 <= 0:
-        bound = {"error_high": high, "error_low": 0.0, "status": BELOW}
-        return row | bound | {"reason": f"no error was told from none; it is under {high:.3g}"}
-    if high > config.spread * low:
-        wide = f"the interval {low:.3g} to {high:.3g} is wider than a factor {config.spread:g}"
-        return row | {"reason": wide}
-    error = float(np.sqrt(found.squared))
-    return row | {"error": error, "error_low": low, "error_high": high, "status": KNOWN}
 
 
 def _guided(w: float | None) -> Row:
@@ -183,7 +146,7 @@ def _held_row(found: Found, config: Any, n_denoisers: int) -> Row:
     at = found.level
     return (
         _row(HELD_OUT, at.sigma, None)
-        | judge(_held(found.held, config), config)
+        | estimates.judge(estimates.held([1.0], [found.held], config), config)
         | {
             "n": len(found.held), "neighbours": at.neighbours, "on_data": 1.0,
             "disagreement": found.disagreement, "reference": at.name,
@@ -195,10 +158,10 @@ def _held_row(found: Found, config: Any, n_denoisers: int) -> Row:
 def _visited_row(found: Found, config: Any, w: float | None, n_denoisers: int) -> Row:
     seen, at = found.seen, found.level
     assert seen is not None
-    estimate = _seen(seen.value.values, seen.value.states, seen.value.allowance, config)
+    estimate = estimates.visited([1.0], [seen.value], config)
     return (
         _row(VISITED, at.sigma, w)
-        | judge(estimate, config, _why_not(seen, config))
+        | estimates.judge(estimate, config, _why_not(seen, config))
         | {
             "n": len(seen.around.on_data),
             "neighbours": float(np.median(seen.around.neighbours)),
@@ -228,42 +191,47 @@ def _why_not(seen: Seen, config: Any) -> str:
 
 
 def _total_held(found: Sequence[Found], weights: np.ndarray, config: Any, nfe: int) -> Row:
-    values = weights @ np.stack([f.held for f in found])
+    total = estimates.held(weights, [f.held for f in found], config)
     return (
         _row(HELD_OUT, None, None)
-        | judge(_held(values, config), config)
-        | {"n": len(values), "covered": 1.0, "nfe": nfe}
+        | estimates.judge(total, config)
+        | {"n": len(found[0].held.product), "covered": 1.0, "nfe": nfe}
         | {"levels": [f.level.sigma for f in found]}
     )
 
 
-def _parts(
-    found: Sequence[Found], weights: np.ndarray, usable: Sequence[bool]
-) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
-    """Over the usable levels: jackknife values (G,), states (n,), the allowance for a model, and
-    T of each datum (n,)."""
-    share = weights[list(usable)] / weights[list(usable)].sum()
-    kept = [f for f, use in zip(found, usable, strict=True) if use]
-    seen = [f.seen for f in kept if f.seen is not None]
-    values = share @ np.stack([s.value.values for s in seen])
-    least = min(len(s.value.states) for s in seen)
-    states = share @ np.stack([s.value.states[:least] for s in seen])
-    allowance = float(share @ [s.value.allowance for s in seen])
-    return values, states, allowance, share @ np.stack([f.held for f in kept])
+class _Usable(NamedTuple):
+    """Levels that held-out data answer for, their weights of sum 1, the share they cover."""
+
+    weights: np.ndarray
+    held: list[levels.Held]
+    seen: list[levels.Visited]
+    sigmas: list[float]
+    covered: float
 
 
-def _total_visited(
-    found: Sequence[Found], weights: np.ndarray, usable: Sequence[bool], config: Any
-) -> Row:
-    covered = float(weights[list(usable)].sum())
-    row = _row(VISITED, None, None) | {"covered": covered, "n": None}
-    row["levels"] = [f.level.sigma for f, use in zip(found, usable, strict=True) if use]
-    why = _too_little(covered)
-    if not any(usable):
-        return row | judge(Estimate(np.nan, np.nan, 1.0), config, why)
-    values, states, allowance, _ = _parts(found, weights, usable)
-    row["n"] = len(states)
-    return row | judge(_seen(values, states, allowance, config), config, why)
+def _usable(found: Sequence[Found], weights: np.ndarray, config: Any) -> _Usable:
+    kept = [
+        (a, f, f.seen.value)
+        for a, f in zip(weights, found, strict=True)
+        if f.seen is not None and not _why_not(f.seen, config)
+    ]
+    share = np.array([a for a, _, _ in kept])
+    return _Usable(
+        share / share.sum() if kept else share, [f.held for _, f, _ in kept],
+        [v for _, _, v in kept], [f.level.sigma for _, f, _ in kept], float(share.sum()),
+    )  # fmt: skip
+
+
+def _total_visited(usable: _Usable, config: Any) -> Row:
+    row = _row(VISITED, None, None) | {"covered": usable.covered, "n": None}
+    row["levels"] = usable.sigmas
+    why = _too_little(usable.covered)
+    if not usable.seen:
+        return row | estimates.judge(estimates.NONE, config, why)
+    row["n"] = min(len(v.states) for v in usable.seen)
+    total = estimates.visited(usable.weights, usable.seen, config)
+    return row | estimates.judge(total, config, why)
 
 
 def _too_little(covered: float) -> str:
@@ -272,23 +240,19 @@ def _too_little(covered: float) -> str:
     return f"{covered:.0%} of ln sigma is covered by held-out data, {_COVERED:.0%} are needed"
 
 
-def _ratio(
-    found: Sequence[Found], weights: np.ndarray, usable: Sequence[bool], config: Any
-) -> Row:
-    """Visited over held-out on the same levels; interval from both, as if independent."""
-    covered = float(weights[list(usable)].sum())
-    row = _row(RATIO, None, None) | {"covered": covered}
+def _ratio(usable: _Usable, config: Any) -> Row:
+    """Visited over held-out on the same levels."""
+    row = _row(RATIO, None, None) | {"covered": usable.covered}
     row |= dict.fromkeys(("error", "error_low", "error_high"))
-    if _too_little(covered):
-        return row | {"status": UNKNOWN, "reason": _too_little(covered)}
-    values, states, allowance, held = _parts(found, weights, usable)
-    top, below = _seen(values, states, allowance, config), _held(held, config)
+    why = _too_little(usable.covered)
+    if why:
+        return row | {"status": UNKNOWN, "reason": why}
+    below = estimates.held(usable.weights, usable.held, config)
+    top = estimates.visited(usable.weights, usable.seen, config)
     for name, one in ((VISITED, top), (HELD_OUT, below)):
-        if one.squared - one.quantile * one.se <= 0:
+        if one.low <= 0 or one.squared <= 0:
             return row | {"status": UNKNOWN, "reason": f"the error on {name} states is not known"}
-    centre = np.log(top.squared / below.squared) / 2
-    parts = [e.quantile * e.se / e.squared / 2 for e in (top, below)]
-    half = float(np.hypot(parts[0], parts[1]))
+    centre, half = estimates.ratio(usable.weights, usable.held, usable.seen, config)
     ends = np.exp([centre, centre - half, centre + half])
     row |= dict(zip(("error", "error_low", "error_high"), map(float, ends), strict=True))
     wide = ends[2] > config.spread**2 * ends[1]
