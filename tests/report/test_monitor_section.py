@@ -34,6 +34,7 @@ def summary(met=True, n=1000, scope="levels", states="held-out", target="all"):
     return {
         "key": f"summary/{target}/{n}/{states}/{scope}", "kind": "summary", "target": target,
         "n": n, "seed": 0, "states": states, "scope": scope, "cells": 60, "known": 20,
+        "sizes": "all", "span": 100.0, "bounds_hold": 1.0,
         "errors": 3, "share_known": 1 / 3, "share_below": 1 / 3, "share_unknown": 1 / 3,
         "rank": 0.99 if met else 0.9, "rank_low": 0.97, "rank_high": 0.995, "ratio": 1.02,
         "ratio_low": 1.0, "ratio_high": 1.04, "factor": 1.05, "within": 1.0, "holds": 0.95,

@@ -1,0 +1,85 @@
+"""Puts the figures of the score-error monitor's trial into docs/monitor.md.
+
+python tools/monitor.py out/monitor    after  assay guidance monitor --out out/monitor
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from assay.runs import Run, write_aside
+
+PAGE = Path(__file__).parent.parent / "docs" / "monitor.md"
+BEGIN, END = "<!-- table: tools/monitor.py -->", "<!-- end of table -->"
+SCOPES = {"levels": "one level", "totals": "all levels", "ratios": "ratio"}
+HEADS = (
+    "targets", "n", "states", "what", "known", "below", "unknown", "rank correlation",
+    "median ratio", "truth spans", "interval holds", "bound holds", "bar",
+)  # fmt: skip
+
+
+def tables(run: Run) -> str:
+    """Markdown: all targets together by n and sizes, then target by target at the first n."""
+    every = [r for r in run.rows if r["kind"] == "summary" and r["scope"] in SCOPES]
+    first = run.config["n"][0]
+    together = [r for r in every if r["target"] == "all"]
+    parts = [
+        (_title(run, n, sizes), [r for r in together if r["n"] == n and r["sizes"] == sizes])
+        for n in run.config["n"]
+        for sizes in ("common", "all")
+    ]
+    apart = [r for r in every if r["target"] != "all" and r["n"] == first and r["sizes"] == "all"]
+    parts.append((f"Target by target, {_title(run, first, 'all')}", apart))
+    return "\n\n".join(f"{title}:\n\n{_table(rows)}" for title, rows in parts if rows)
+
+
+def _title(run: Run, n: int, sizes: str) -> str:
+    config = run.config
+    if n != config["n"][0]:
+        every = ", ".join(f"{s:g}" for s in config["less_sizes"])
+        return f"n = {n}, {' and '.join(config['less_kinds'])} of size {every}"
+    every = ", ".join(f"{s:g}" for s in config["sizes"])
+    more = ", ".join(f"{s:g}" for s in config["more_sizes"])
+    return f"n = {n}, sizes {every}" + (f", on digits also {more}" if sizes == "all" else "")
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    sides = ["---"] * 4 + ["--:"] * (len(HEADS) - 5) + ["---"]
+    lines = [" | ".join(HEADS), "|".join(sides)]
+    lines += [" | ".join(_cells(row)) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    met = {True: "met", False: "missed"}.get(row["met"], "too few")
+    return [
+        row["target"], str(row["n"]), row["states"], SCOPES[row["scope"]],
+        f"{row['known']} of {row['cells']}", _share(row["share_below"]),
+        _share(row["share_unknown"]), _interval(row, "rank"), _interval(row, "ratio"),
+        "" if row["span"] is None else f"{row['span']:.2g}",
+        _share(row["holds"]), _share(row["bounds_hold"]), met,
+    ]  # fmt: skip
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}".replace("%", " %")
+
+
+def _interval(row: dict[str, Any], name: str) -> str:
+    if row[name] is None:
+        return ""
+    return f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
+
+
+def main() -> int:
+    made = tables(Run.read(Path(sys.argv[1] if len(sys.argv) > 1 else "out/monitor")))
+    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+    write_aside(PAGE, f"{before}{BEGIN}\n{made}\n{END}{rest.split(END)[1]}".encode())
+    print(f"wrote {PAGE.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
