@@ -218,3 +218,21 @@ def test_configurations_are_refused_in_words():
         RelationNetConfig(widths=(4, 7))
     with pytest.raises(ValueError, match="1 to 9"):
         RelationNetConfig(widths=(10,))
+
+
+def test_labels_say_what_governs_and_guidance_raises_it():
+    net = stirred(RelationNetConfig(relations=3, n_labels=2))
+    family = Relations(net, RelationsConfig(label_drop=0.0))
+    x = family.sample(200, Streams(1))
+    rng = torch.Generator().manual_seed(2)
+    label = torch.randint(0, 3, (200,), generator=rng)
+    loss = family.loss({"x": x, "label": label}, Streams(0))
+    none = label == 0
+    torch.testing.assert_close(-loss[none], family.log_prob(x)[none])
+    assert (loss[~none] + family.log_prob(x)[~none]).abs().max() > 0.1
+    told = net.log_prior(0.0, torch.tensor([2]))[0]
+    torch.testing.assert_close(told.exp().sum(), torch.tensor(1.0).double())
+    likeliest = (told - net.log_prior()).flatten().argmax()
+    drawn = family.guided(2, 200.0).sample(50, Streams(0))
+    believed = (net.evidence(drawn) + net.log_prior()).flatten(1).argmax(1)
+    assert (believed == likeliest).float().mean() > 0.8

@@ -274,3 +274,4 @@ class RelationsConfig(Config):
     """
 
     floor: float = Field(default=0.1, ge=0, le=1)
+    label_drop: float = Field(default=0.1, ge=0, le=1)  # for a network that has labels

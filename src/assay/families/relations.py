@@ -10,7 +10,9 @@ of a unit that training never shows: it may not know it, or know it from other u
 
 Completing draws (a, k) from its posterior given the known panels, then the unknown ones, exactly.
 What can be completed: whole rows, and in any other row the third panel. The prior of (a, k) there
-lets a share ``floor`` of relations govern units that training never saw them govern.
+lets a share ``floor`` of relations govern units that training never saw them govern. A label
+changes the prior of (a, k) alone, so guidance raises that: the law of (a, k, x) is
+p(a, k | label)^(1+w) p(a, k)^(-w) p(x | a, k), normalised.
 
 The network is any object with ``config.widths`` and the laws of `models.relationnet.RelationNet`.
 """
@@ -21,7 +23,7 @@ from typing import Any
 
 import torch
 
-from assay.core import tokens
+from assay.core import guidance, tokens
 from assay.families import base
 from assay.families.config import RelationsConfig
 from assay.families.relationdraw import RowDraw
@@ -39,8 +41,13 @@ class Relations(base.Family):
         self.shape = (_N_PANELS, len(network.config.widths))
 
     def loss(self, batch: base.Batch, rng: Streams) -> torch.Tensor:
-        """(n,) -log p(x) in nats; nothing is drawn."""
-        return -self.network.log_prob(batch["x"].to(self.device).long())
+        """(n,) -log p(x) in nats, given the label for a network that has labels."""
+        label = None
+        if self.n_labels:
+            label = batch["label"].to(self.device)
+            dropped = rng.rand(len(label)).to(self.device) < self.config.label_drop
+            label = label.masked_fill(dropped, 0)
+        return -self.network.log_prob(batch["x"].to(self.device).long(), label)
 
     @torch.no_grad()
     def log_prob(self, x: torch.Tensor) -> torch.Tensor:
@@ -55,14 +62,14 @@ class Relations(base.Family):
         """
         x = x.to(self.device).long()
         known = None if mask is None else ~_unknown(mask.to(self.device))
-        logits = self.network.evidence(x, known) + self.network.log_prior(self.config.floor)
+        logits = self.network.evidence(x, known) + self._prior(self.config.floor)
         return logits.flatten(1).softmax(1).view_as(logits)
 
     @torch.no_grad()
     def sample(self, n: int, rng: Streams, temperature: float = 1.0) -> torch.Tensor:
         """(n, 9, U) draws by ancestors; every choice at the temperature."""
         base.check_temperature(temperature)
-        prior = self.network.log_prior().flatten().expand(n, -1)
+        prior = self._prior(0.0).flatten().expand(n, -1)
         x = torch.zeros(n, *self.shape, dtype=torch.int64, device=self.device)
         unknown = torch.ones(n, 3, 2, dtype=torch.bool, device=self.device)
         return self._fill(x, unknown, prior, rng, temperature)
@@ -82,8 +89,17 @@ class Relations(base.Family):
         unknown = _unknown(hidden)
         x = context.to(self.device).long().masked_fill(hidden[..., None], 0)
         base.check_sets(x, hidden, self.network.config.widths)
-        logits = self.network.evidence(x, ~unknown) + self.network.log_prior(self.config.floor)
+        logits = self.network.evidence(x, ~unknown) + self._prior(self.config.floor)
         return self._fill(x, unknown, logits.flatten(1), rng, temperature)
+
+    def _prior(self, floor: float) -> torch.Tensor:
+        """(A, K): logits of what governs, guided where a label is bound."""
+        prior = self.network.log_prior(floor)
+        if self.bound is None:
+            return prior
+        label, w = self.bound
+        told = self.network.log_prior(floor, torch.tensor([label], device=self.device))[0]
+        return guidance.combine(told, prior, w)
 
     def _fill(self, x, unknown, logits, rng: Streams, temperature: float) -> torch.Tensor:
         """x with what is unknown of its rows, bool (n, 3, 2), drawn; logits (n, A K)."""

@@ -200,13 +200,15 @@ class RelationNetConfig(Config):
     widths: bits of each set of a panel, the first the occupied positions. relations: how many
     there may be. own: how far a unit's own form of a relation may differ from the one that all
     units share, as a factor on its parameters; 0: it is the same for all. shared: without it,
-    every unit has relations of its own and learns nothing from the others.
+    every unit has relations of its own and learns nothing from the others. n_labels: labels that
+    say something of what governs a sample.
     """
 
     widths: tuple[int, ...] = (9, 7, 10, 10)
     relations: int = Field(default=32, ge=1)
     own: float = Field(default=0.1, ge=0)
     shared: bool = True
+    n_labels: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _sound(self) -> RelationNetConfig:

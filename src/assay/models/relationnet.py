@@ -83,6 +83,8 @@ class RelationNet(nn.Module):
                 "cells": nn.Parameter(torch.zeros(a, c, k)),
             })  # fmt: skip
         self.prior = nn.Parameter(torch.zeros(a, k))
+        if config.n_labels:
+            self.labelled = nn.Parameter(torch.zeros(config.n_labels, a, k))
         self.free = nn.ParameterDict({
             "cells": nn.Parameter(torch.zeros(self.n_units, c)),
             "third": nn.Parameter(torch.zeros(self.n_units, c, w + 1)),
@@ -266,17 +268,24 @@ class RelationNet(nn.Module):
             )
         return (first + third).sum(1)
 
-    def log_prior(self, floor: float = 0.0) -> torch.Tensor:
-        """(A, K): log p(a, k), a share ``floor`` of it the product of its margins."""
-        prior = self.prior.flatten().log_softmax(0).view_as(self.prior)
+    def log_prior(self, floor: float = 0.0, label: Any = None) -> torch.Tensor:
+        """(A, K): log p(a, k), a share ``floor`` of it the product of its margins.
+
+        label: int64 (n,), 0 for none, else a label + 1: gives (n, A, K).
+        """
+        logits = self.prior
+        if label is not None:
+            logits = torch.cat([torch.zeros_like(logits)[None], self.labelled])[label] + logits
+        prior = logits.flatten(-2).log_softmax(-1).view_as(logits)
         if not floor:
             return prior
         p = prior.exp()
-        return ((1 - floor) * p + floor * p.sum(1, keepdim=True) * p.sum(0)).log()
+        margins = p.sum(-1, keepdim=True) * p.sum(-2, keepdim=True)
+        return ((1 - floor) * p + floor * margins).log()
 
-    def log_prob(self, x: torch.Tensor) -> torch.Tensor:
-        """(n,): log p of samples, int64 (n, 9, U)."""
-        return (self.evidence(x) + self.log_prior()).flatten(1).logsumexp(1)
+    def log_prob(self, x: torch.Tensor, label: Any = None) -> torch.Tensor:
+        """(n,): log p of samples, int64 (n, 9, U); label as for `log_prior`."""
+        return (self.evidence(x) + self.log_prior(0.0, label)).flatten(1).logsumexp(1)
 
 
 def third_logits(laws: Laws, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

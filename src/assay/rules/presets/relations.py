@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from assay.families.config import RelationsConfig
 from assay.models.config import RelationNetConfig
+from assay.rules import genraven
 from assay.rules.recipe import Data, Recipe, mini
 from assay.training.config import FitConfig, OptimConfig, Schedule
 
@@ -13,10 +14,10 @@ def relations(preset: str, conditional: bool = False) -> Recipe:
 
     small: 32 relations over 36 sets, 4,000 samples of each rule. tiny: genraven-mini.
     """
-    if conditional:
-        raise ValueError("relations learn which rule governs a sample themselves: no labels")
     tiny = preset == "tiny"
     network = RelationNetConfig(widths=(9,), relations=16) if tiny else RelationNetConfig()
+    if conditional:
+        network = network.model_copy(update={"n_labels": len(genraven.RULES)})
     schedule = Schedule(warmup=20)
     optim = OptimConfig(lr=0.05, weight_decay=0.0, clip=100.0, schedule=schedule)
     return Recipe(
@@ -27,5 +28,5 @@ def relations(preset: str, conditional: bool = False) -> Recipe:
         network=network.model_dump(mode="json"),
         options=RelationsConfig().model_dump(mode="json"),
         data=mini() if tiny else Data(per_rule=4000),
-        fit=FitConfig(n_steps=400 if tiny else 600, batch=256, optim=optim),
+        fit=FitConfig(n_steps=400 if tiny else 600, batch=128, optim=optim),
     )
