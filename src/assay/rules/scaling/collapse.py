@@ -84,16 +84,18 @@ def _rise(probes: Sequence[Row]) -> float:
 
 
 SIGNALS = (
-    Signal("gap", 1, "validation less training loss, by the former", lambda p: _gap(p[-1])),
-    Signal("gap_slope", 1, "how that gap grows", _slope(_gap)),
+    Signal("gap", 1, "gap of validation to training loss, relative", lambda p: _gap(p[-1])),
+    Signal("gap_slope", 1, "growth of that gap with ln(step)", _slope(_gap)),
     Signal("rise", 1, "validation loss above its smallest so far", _rise),
     Signal("loss_slope", 1, "slope of ln(validation loss)",
            _slope(lambda p: math.log(abs(p["validation_loss"])))),
     Signal("c3", -1, "C3 of the samples drawn", _last("c3")),
     Signal("any_valid", -1, "rows drawn that obey a rule", _last("any_valid")),
-    Signal("any_valid_slope", -1, "how these grow", _slope(lambda p: _bent(p["any_valid"]))),
+    Signal("any_valid_slope", -1, "growth of rows that obey a rule",
+           _slope(lambda p: _bent(p["any_valid"]))),
     Signal("completion", -1, "third panels completed", _last("completion")),
-    Signal("completion_slope", -1, "how these grow", _slope(lambda p: _bent(p["completion"]))),
+    Signal("completion_slope", -1, "growth of completion",
+           _slope(lambda p: _bent(p["completion"]))),
     Signal("copies", 1, "copied rows above the natural overlap", _above("row")),
     Signal("panels", 1, "panel overlap above the natural one", _above("panel")),
     Signal("half_empty", 1, "half-empty cells drawn", _last("half_empty")),
