@@ -1,5 +1,6 @@
 """The scaling page: claims follow the analysis, figures are there, names are inert."""
 
+import dataclasses
 import html.parser
 import tomllib
 
@@ -7,8 +8,14 @@ import pytest
 
 from assay.report import page, pages, published
 from assay.report.blocks import Gallery, Table
-from assay.report.sections import scaling, scaling_read, scaling_said
-from assay.rules.scaling import analysis, early, moments
+from assay.report.sections import (
+    scaling,
+    scaling_capacity,
+    scaling_read,
+    scaling_said,
+    scaling_warning,
+)
+from assay.rules.scaling import analysis, capacity, collapse, early, moments
 from assay.rules.scaling.config import ScaleConfig
 from assay.runs import Run
 
@@ -17,7 +24,8 @@ HOSTILE = '<script>alert("x")</script>&<img src=x onerror=alert(1)>'
 
 @pytest.fixture(scope="module")
 def rows_of_analysis(study_rows, fitted_rows):
-    return {"fitted": fitted_rows, "moments": moments.rows(study_rows), "early": _warnings()}
+    return {"fitted": fitted_rows, "moments": moments.rows(study_rows), "early": _warnings(),
+            "capacity": capacity.rows(study_rows)}  # fmt: skip
 
 
 def _warnings():
@@ -114,11 +122,28 @@ def test_figures_of_every_kind_are_there(run):
         "When each kind of rule is learned (τ_rule)",
         "When copies first appear (τ_mem)",
         "What is got for it",
-        "Does the first fifth of a training forecast collapse?",
+        "Does the first fifth of a training forecast that it collapses?",
     ):
         assert title in titles  # fmt: skip
+    tables = [t.title for t in _blocks(run, Table)]
+    assert "Where models turn, and where the rule says" in tables
     (table,) = [t for t in _blocks(run, Table) if "jobs with 95 %" in t.title]
     assert len(table.rows) == 20
+
+
+def test_an_early_warning_refused_says_why_and_another_outcome_is_drawn(run):
+    study = scaling_read.read(run)
+    rows = [{**r, "definition": "memorised"} for part in ("warning", "warning_signal")
+            for r in study.parts[part]]  # fmt: skip
+    rows += [{**r, "memorised": r["collapse"], "log_odds_memorised": r["log_odds"],
+              "probability_memorised": r["probability"], "collapse": None, "log_odds": None}
+             for r in study.parts["warning_run"]]  # fmt: skip
+    rows.append({"part": "warning_said", "definition": "collapse", "said": "too few"})
+    parts = {p: [r for r in rows if r["part"] == p] for p in {r["part"] for r in rows}}
+    refused, gallery, *_ = scaling_warning.warnings(dataclasses.replace(study, parts=parts))
+    assert refused.text == "No early warning of collapse: too few."
+    assert gallery.title.endswith("that it memorises?")
+    assert gallery.items[0].note == "10 of 20 trainings memorised"
 
 
 def test_heat_map_says_what_was_never_learned(tmp_path, run, study_rows):
@@ -209,5 +234,7 @@ def test_the_study_is_shown_as_toml_that_reads_back():
 
 
 def test_parts_of_the_analysis_are_those_the_page_reads():
-    assert list(analysis.PARTS) == ["fitted", "moments", "early"]
-    assert early.MAIN == "collapse"
+    assert list(analysis.PARTS) == ["fitted", "moments", "early", "capacity"]
+    assert early.MAIN == scaling_warning._MAIN
+    assert set(scaling_warning._MEANT) == set(collapse.DEFINITIONS)
+    assert capacity.KAPPAS == scaling_capacity._KAPPAS

@@ -27,6 +27,7 @@ from assay.report.blocks import (
 )
 from assay.report.rows import Row
 from assay.report.sections import (
+    scaling_capacity,
     scaling_curves,
     scaling_dynamics,
     scaling_first,
@@ -66,6 +67,8 @@ def sections(run: Run) -> list[Section]:
         ("first", "First rules, first copies", "", [
             *scaling_first.first_rules(study), *scaling_first.first_copies(study)]),
         ("warning", "Early warning", "", scaling_warning.warnings(study)),
+        ("capacity", "Does the size of the network say when it copies?", "",
+         scaling_capacity.capacity(study)),
         ("cost", "What it costs, and every job", "", [
             *cost(study), jobs(study), *_failed(study), again(study)]),
     ]  # fmt: skip

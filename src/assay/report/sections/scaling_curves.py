@@ -13,7 +13,11 @@ from assay.report.sections import scaling_read as read
 from assay.report.sections.scaling_read import METRICS, Study
 
 _SHARES = (0.5, 0.9)
-_NAMES = METRICS | {"all": "all", "rising": "all that rise with data"}
+_NAMES = METRICS | {
+    "all": "all",
+    "rising": "all that rise with data",
+    "moving": "all that rise by 0.2 or more",
+}
 
 
 def curves(study: Study) -> list[Block]:

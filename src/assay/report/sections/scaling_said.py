@@ -93,7 +93,6 @@ def _of(study: Study, group: Group, metric: str, share: float) -> Row | None:
 
 def _foretold(study: Study) -> tuple[str, list[str]]:
     found = study.of("held_out_summary", metric="all")
-    rising = study.of("held_out_summary", metric="rising")
     if not found:
         return FORETOLD, []
     row = found[0]
@@ -103,12 +102,14 @@ def _foretold(study: Study) -> tuple[str, list[str]]:
         f"{text.number(row['mean_error'], 2)}, largest {text.number(row['largest_error'], 2)}; "
         f"{row['n_within']} of {row['n']} lie within {aim}, the aim."
     )
-    if rising and rising[0]["n"] < row["n"]:
-        only = rising[0]
-        said += (
-            f" Of those whose share rises with data: {only['n_within']} of {only['n']}, largest "
-            f"{text.number(only['largest_error'], 2)}."
-        )
+    for metric, which in (("rising", "rises"), ("moving", "rises by 0.2 or more")):
+        for only in study.of("held_out_summary", metric=metric):
+            if only["n"] < row["n"]:
+                said += (
+                    f" Where the share {which} with data: {only['n_within']} of {only['n']}, mean "
+                    f"{text.number(only['mean_error'], 2)}, largest "
+                    f"{text.number(only['largest_error'], 2)}."
+                )
     return (FORETOLD if row["n_within"] == row["n"] else MISSED), [said]
 
 

@@ -24,68 +24,86 @@ _PREDICTORS = {
     "known_before": "amount of data and model",
 }
 _MAIN = "collapse"
+_POOR = "novel-C3 below half of the model's with ample data"
+_COPIED = "rows copied above nature, or a validation loss a tenth above its smallest"
+_MEANT = {"collapse": f"{_POOR}, and {_COPIED}", "poor": _POOR, "memorised": _COPIED}
+_HAPPENED = {"collapse": "collapsed", "poor": "ended poor", "memorised": "memorised"}
+_WILL = {"collapse": "collapses", "poor": "ends poor", "memorised": "memorises"}
 
 
 def warnings(study: Study) -> list[Block]:
     """The ROC and the scores behind it, AUROCs, signals one by one; or why there are none."""
-    refused = study.of("warning_said")
-    if refused:
-        return [Words(f"No early warning yet: {refused[0].get('said')}.")]
-    runs = rows.known(study.of("warning_run"), "log_odds")
-    panels = [p for p in (_roc(runs), _spread(study, runs), _signals(study)) if p is not None]
-    if not panels:
-        return []
+    refused = [Words(f"No early warning of {r.get('definition') or 'collapse'}: {r.get('said')}.")
+               for r in (*study.of("warning_said"), *study.of("warning_lacking"))]  # fmt: skip
+    told = [str(r["definition"]) for r in study.of("warning")]
+    if not told:
+        return list(refused)
+    event = _MAIN if _MAIN in told else told[0]
+    panels = [p for p in (_roc(study, event), _spread(study, event), _signals(study, event))
+              if p is not None]  # fmt: skip
     caption = (
-        "Left: collapsed trainings warned of against false alarms, as the threshold moves, each "
-        "training scored by fits that have not seen its configuration. Middle: those scores by "
-        "amount of data; full: collapsed. Right: the AUROC of each signal alone, with its 95 % "
+        f"Left: trainings warned of ({event}) against false alarms, as the threshold moves, each "
+        "scored by fits that have not seen its configuration. Middle: what was said of each; "
+        f"full: {_HAPPENED[event]}. Right: the AUROC of each signal alone, with its 95 % "
         "interval; 0.5 is chance."
     )
-    legend = [*study.legend(), Mark("collapsed", fig.INK, "point"),
+    legend = [*study.legend(), Mark(_HAPPENED[event], fig.INK, "point"),
               Mark("not", fig.INK, "hollow")]  # fmt: skip
-    title = "Does the first fifth of a training forecast collapse?"
-    return [Gallery(panels, caption, legend, 300, title), *_areas(study), *_table(study)]
+    title = f"Does the first fifth of a training forecast that it {_WILL[event]}?"
+    gallery = Gallery(panels, caption, legend, 300, title)
+    return [*refused, gallery, *_areas(study, event), *_table(study)]
 
 
-def _roc(runs: Sequence[Row]) -> Figure | None:
+def _runs(study: Study, event: str) -> list[Row]:
+    """Trainings with their outcome, log odds and probability of an event."""
+    end = "" if event == _MAIN else f"_{event}"
+    return [
+        {**r, "event": bool(r[event]), "log_odds": r[f"log_odds{end}"],
+         "probability": rows.value(r, f"probability{end}")}
+        for r in rows.known(study.of("warning_run"), f"log_odds{end}", event)
+    ]  # fmt: skip
+
+
+def _roc(study: Study, event: str) -> Figure | None:
     """Points of the curve: one for each threshold."""
-    yes = sum(bool(r.get("collapse")) for r in runs)
+    runs = _runs(study, event)
+    yes = sum(r["event"] for r in runs)
     no = len(runs) - yes
     if not (yes and no):
         return None
     x, y, hits, alarms = [0.0], [0.0], 0, 0
     ordered = sorted(runs, key=lambda r: -r["log_odds"])
     for i, row in enumerate(ordered):
-        hits, alarms = hits + bool(row.get("collapse")), alarms + (not row.get("collapse"))
+        hits, alarms = hits + row["event"], alarms + (not row["event"])
         tied = i + 1 < len(ordered) and ordered[i + 1]["log_odds"] == row["log_odds"]
         if not tied:
             x.append(alarms / no)
             y.append(hits / yes)
-    hover = "%{y:.0%} of the collapses<br>at %{x:.0%} false alarms<extra></extra>"
+    hover = "%{y:.0%} warned of<br>at %{x:.0%} false alarms<extra></extra>"
     traces = [
         fig.line([0, 1], [0, 1], "chance", fig.SOFT, dash="dot", width=1.2, hoverinfo="skip"),
         fig.line(x, y, "signals", fig.GUIDED, width=2.6, hovertemplate=hover),
     ]
-    note = f"{yes} of {len(runs)} trainings collapsed"
-    ends = (axes.shares("false alarms"), axes.shares("collapses warned of"))
+    note = f"{yes} of {len(runs)} trainings {_HAPPENED[event]}"
+    ends = (axes.shares("false alarms"), axes.shares("warned of"))
     return fig.figure(traces, *ends, "Warned of, against false alarms", height=300, note=note)
 
 
-def _spread(study: Study, runs: Sequence[Row]) -> Figure | None:
-    """Scores out of their folds by amount of data."""
-    traces, looks = [], study.looks()
+def _spread(study: Study, event: str) -> Figure | None:
+    """Probabilities out of their folds by amount of data."""
+    traces, looks, runs = [], study.looks(), _runs(study, event)
     for i, (group, (color, _)) in enumerate(looks.items()):
         own = [r for r in rows.known(runs, "per_rule", "probability")
                if (r.get("model"), r.get("rule_set")) == group]  # fmt: skip
         aside = 1.08 ** (i - (len(looks) - 1) / 2)
         seen = [f"{text.safe(study.label(group))}<br>{read.amount(r['per_rule'])} per rule, seed "
-                f"{r.get('seed')}<br>said {r['probability']:.2f}, "
-                f"{'collapsed' if r.get('collapse') else 'did not collapse'}"
+                f"{r.get('seed')}<br>said {r['probability']:.2f}; it "
+                f"{'' if r['event'] else 'not '}{_HAPPENED[event]}"
                 for r in own]  # fmt: skip
         trace = fig.points([r["per_rule"] * aside for r in own], [r["probability"] for r in own],
                            study.label(group), color, mode="markers", text=seen,
                            hovertemplate="%{text}<extra></extra>")  # fmt: skip
-        trace["marker"]["color"] = [color if r.get("collapse") else "#ffffff" for r in own]
+        trace["marker"]["color"] = [color if r["event"] else "#ffffff" for r in own]
         traces.append(trace)
     if not any(t["x"] for t in traces):
         return None
@@ -94,10 +112,10 @@ def _spread(study: Study, runs: Sequence[Row]) -> Figure | None:
                       height=300)  # fmt: skip
 
 
-def _signals(study: Study) -> Figure | None:
+def _signals(study: Study, event: str) -> Figure | None:
     """AUROC of each signal by itself."""
     found = rows.known(
-        study.of("warning_signal", definition=_MAIN), "auroc", "auroc_low", "auroc_high"
+        study.of("warning_signal", definition=event), "auroc", "auroc_low", "auroc_high"
     )
     if not found:
         return None
@@ -117,9 +135,9 @@ def _signals(study: Study) -> Figure | None:
     return fig.figure([trace, half], x, y, "Each signal alone", height=300)
 
 
-def _areas(study: Study) -> list[Block]:
+def _areas(study: Study, event: str) -> list[Block]:
     """AUROCs of the cross-validated predictors, each way of leaving out a column."""
-    found = study.of("warning", definition=_MAIN)
+    found = study.of("warning", definition=event)
     shares = sorted({r["share"] for r in rows.known(found, "share")})
     if not found:
         return []
@@ -140,11 +158,11 @@ def _areas(study: Study) -> list[Block]:
     row = found[0]
     caption = (
         f"{row.get('n_events')} of {row.get('n')} trainings ({row.get('n_cells')} configurations) "
-        "collapsed: novel-C3 below half of the model's with ample data, and rows copied above "
-        "nature or a validation loss a tenth above its smallest. Aim: 0.9. 95 % intervals count "
-        "configurations."
+        f"{_HAPPENED[event]}: {_MEANT[event]}. Aim: 0.9. 95 % intervals count configurations."
     )
-    return [Table(columns, lines, caption, "How well collapse is told early")]
+    return [
+        Table(columns, lines, caption, f"How well it is told early that a training {_WILL[event]}")
+    ]
 
 
 def _one(found: Sequence[Row], **where: Any) -> Row | None:

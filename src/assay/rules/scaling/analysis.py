@@ -2,9 +2,10 @@
 
     config.json   the study's configuration, how many jobs, and a digest of their rows
     rows.jsonl    "part" says what a row is:
-        threshold, curve, held_out, held_out_summary       `fitted`
-        tau_rule, tau_mem, tau_mem_growth, stopping        `moments`
-        warning, warning_signal, warning_run, warning_said `early`
+        threshold, curve, held_out, held_out_summary                           `fitted`
+        tau_rule, tau_mem, tau_mem_growth, stopping                            `moments`
+        warning, warning_signal, warning_run, warning_said, warning_lacking    `early`
+        capacity, capacity_run, capacity_fit, capacity_said                    `capacity`
 
 It is made again where the study has grown, aside, and put in place whole; what was left unfinished
 is gone on with, and until then the old one stays.
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from assay import progress
-from assay.rules.scaling import early, fitted, moments
+from assay.rules.scaling import capacity, early, fitted, moments
 from assay.runs import Run, dumps
 
 KIND = "rules.scale.analysis"
@@ -44,6 +45,7 @@ def _at_once(rows: Callable[[Rows], Rows]) -> Part:
 
 PARTS: dict[str, Part] = {
     "fitted": fitted.rows, "moments": _at_once(moments.rows), "early": _at_once(early.rows),
+    "capacity": _at_once(capacity.rows),
 }  # fmt: skip
 
 
