@@ -154,7 +154,10 @@ def cost(study: Study) -> list[Block]:
                "1,000 completions, s", "evaluations a completion", "parameters")  # fmt: skip
     across = [bars([costs[i] for costs in lines.values()], 3) for i in range(len(columns))]
     cells = [[name, *column] for name, *column in zip(lines, *across, strict=True)]
-    caption = "Medians over the trainings of a model, on the machine of the study."
+    caption = (
+        "Medians over the trainings of a model. Seconds are those of the clock, on the machine of "
+        "the study, which trainings shared."
+    )
     table = Table(("model", *columns), cells, caption, "What a model costs")
     panels = [p for p in (_paid(study, *what) for what in (
         ("training_flop", "training FLOP"), ("training_seconds", "training, s"),

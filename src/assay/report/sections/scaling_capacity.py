@@ -86,10 +86,9 @@ def _models(study: Study) -> list[Block]:
         for name in _THRESHOLDS:
             cells += [Cell(_between(row, name)), Cell(_between(row, f"kappa_{name}"))]
         for kappa in _KAPPAS:
-            held = [f"{what}: {row.get(f'{name}_at_{kappa:g}')}"
-                    for name, what in (("copies", "copies"), ("novel", "novel-C3"))]  # fmt: skip
+            held = " / ".join(str(row.get(f"{name}_at_{kappa:g}")) for name in _THRESHOLDS)
             n = rows.value(row, f"predicted_{kappa:g}")
-            cells.append(Cell(text.number(n, 3), detail="; ".join(held)))
+            cells.append(Cell(text.number(n, 3), detail=held))
         cells.append(Cell(text.number(rows.value(row, "held_per_parameter"), 3)))
         lines.append(cells)
     heads = [Cell(t, detail=d) for t in _THRESHOLDS.values()
@@ -97,8 +96,9 @@ def _models(study: Study) -> list[Block]:
     heads += [Cell(f"rule, {text.number(k)} bits", detail="samples per rule") for k in _KAPPAS]
     caption = (
         "Measured: the sizes between which a model turns. The rule: where it would, at so many "
-        "bits a parameter, and on which side of the measured sizes that lies. Held: bits of the "
-        "training set that a model with a likelihood was measured to hold."
+        "bits a parameter; below, whether that lies within those sizes, or is too few or too many "
+        "samples, for copies / for novel-C3. Held: bits of the training set that a model with a "
+        "likelihood was measured to hold."
     )
     columns = ["model", "parameters", *heads, Cell("held", detail="bits a parameter")]
     return [Table(columns, lines, caption, "Where models turn, and where the rule says")]
