@@ -27,7 +27,7 @@ from assay.core import mixture
 from assay.guidance import targets
 from assay.guidance.error_kinds import ScoreErrors
 
-_THIN = 8  # every so many points of the quadrature serve to find a smoothing width
+_THIN = 8  # every so many points of the quadrature serve to find an amount
 _DRAWS = 20_000  # of the class, for its spread along the class-mean direction
 
 
@@ -52,6 +52,7 @@ PLACES: dict[str, Callable[[], targets.Target]] = {
 }
 KINDS = ("bias", "field", "zeroed", "precision", "scaled", "smoothed", "slope")
 _OURS = ("scaled", "smoothed", "slope")  # the others are error_kinds'
+_ENDS = {"smoothed": (1e-4, 30.0), "precision": (1e-9, 0.5)}  # sizes that bend with the amount
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,16 +102,16 @@ class Wrong:
 
 def amount(errors: ScoreErrors, kind: str, size: float) -> float:
     """The amount of a kind with this size; NaN where none has it."""
-    if kind not in _OURS:
+    if kind not in (*_OURS, *_ENDS):
         return float(errors.amounts(kind, [size])[0])
-    if kind != "smoothed":
+    if kind not in _ENDS:
         return size / _size(errors, kind, 1.0, slice(None))
     few = slice(None, None, _THIN)
 
     def excess(place: float) -> float:
         return np.log(max(_size(errors, kind, float(np.exp(place)), few), 1e-150) / size)
 
-    low, high = np.log(1e-4), np.log(30.0)
+    low, high = np.log(_ENDS[kind])
     if excess(low) * excess(high) > 0:
         return np.nan
     return float(np.exp(brentq(excess, low, high, xtol=5e-3)))  # pyright: ignore

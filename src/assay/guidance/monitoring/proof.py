@@ -29,6 +29,7 @@ from assay.guidance.monitoring.planted import KINDS, PLACES, Wrong, amount
 from assay.guidance.paths import WINDOW
 from assay.runs import Run
 
+_PLENTY = 2000  # held-out samples beyond which half as many noise pairs serve
 _PER_LEVEL = ("error", "error_low", "error_high", "status", "neighbours", "on_data")
 
 Row = dict[str, Any]
@@ -37,8 +38,8 @@ Row = dict[str, Any]
 class MonitorStudy(BaseModel):
     """Targets x held-out samples x kinds x sizes x w. ``n`` first: every kind and size, digits
     also ``more_sizes``; the others only ``less_kinds`` and ``less_sizes``. pairs: antithetic
-    noise pairs a datum and level; paths: guided trajectories; half as many of both in more than
-    two dimensions; levels: noise levels from 80 to 0.002."""
+    noise pairs a datum and level, half as many beyond 2,000 samples; paths: guided trajectories;
+    half as many of both in more than two dimensions; levels: noise levels from 80 to 0.002."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     kind: Literal["guidance.monitor"] = "guidance.monitor"
@@ -166,6 +167,8 @@ def _place(target: str, n: int, seed: int, pairs: int, paths: int, levels: int) 
     data = errors.target.cond.sample(n, np.random.default_rng([seed, n, len(target)]))
     if errors.target.dim > 2:
         pairs, paths = max(1, pairs // 2), max(8, paths // 2)
+    elif n > _PLENTY:
+        pairs = max(1, pairs // 2)
     few = monitor.MonitorConfig(pairs=pairs, paths=paths, substeps=2, seed=seed)
     prepared = monitor.prepare(data, tuple(np.geomspace(WINDOW[1], WINDOW[0], levels)), few)
     return Place(errors, prepared.keep())
