@@ -225,3 +225,85 @@ def test_bad_input_is_one_clear_line(change, message):
     with pytest.raises(ValueError, match=message) as caught:
         guidance.score_error(given.pop("denoiser"), given.pop("data"), **given)
     assert "\n" not in str(caught.value)
+
+
+# ---- errors that the reference shares, and many dimensions -------------------------------------
+
+SPREAD = np.geomspace(0.1, 1.0, 12)
+MANY = components.Gaussian(np.zeros(12), SPREAD**2)
+WIDE = components.Gaussian(np.zeros(12), SPREAD**2 + 0.05)
+LEVELS = (1.0, 0.3, 0.1, 0.03)
+TEN = monitor.MonitorConfig(pairs=1, paths=64, substeps=2, groups=8)
+
+
+def smoothed(x, sigma):
+    return x + sigma**2 * WIDE.score(x, sigma)
+
+
+def _true(x, sigma):
+    apart = smoothed(x, sigma) - MANY.denoise(x, sigma)
+    return float(np.mean(np.sum(apart**2, axis=1))) / sigma**2
+
+
+def test_settled_error_lies_at_the_second_estimate_where_that_is_above_beyond_noise():
+    noise = np.random.default_rng(0).standard_normal(1000)
+    same = levels.settle(levels.Held(1 + noise, 1 + noise + 0.1 * noise[::-1]))
+    assert same.values.mean() == pytest.approx((1 + noise).mean(), abs=0.02)
+    above = levels.settle(levels.Held(1 + 0.01 * noise, 2 + 0.01 * noise[::-1]))
+    assert above.values.mean() == pytest.approx(2.0, abs=0.01)
+    assert above.shared == pytest.approx(0.5, abs=0.01)
+    below = levels.settle(levels.Held(2 + 0.01 * noise, 1 + 0.01 * noise[::-1]))
+    assert below.values.mean() == pytest.approx(1.5, abs=0.01)
+
+
+def test_second_estimate_does_not_exceed_the_error_beyond_noise():
+    # Four levels of two errors, two seeds: each bound holds with P > 0.99 where L is right.
+    for seed in range(2):
+        data = MANY.sample(500, np.random.default_rng(seed))
+        prepared = monitor.prepare(data, LEVELS, TEN)
+        for at in prepared.levels():
+            for denoise, true in ((MANY.denoise, 0.0), (smoothed, _true(at.held_out.x, at.sigma))):
+                held = levels.held_out_error(at, data, denoise(at.held_out.x, at.sigma))
+                se = 2 * held.loss.std(ddof=1) / np.sqrt(len(data))
+                assert held.loss.mean() < true + 2.5 * se
+
+
+def test_smoothed_denoiser_in_many_dimensions_is_within_its_intervals():
+    # Every one of some ten intervals of 95 % holds: P(two or more miss) < 0.1 if independent,
+    # and these are made to be too wide rather than too narrow.
+    data = MANY.sample(800, np.random.default_rng(3))
+    near = [(s, MANY.sample(96, np.random.default_rng(9), s) * 1.15) for s in LEVELS]
+    report = guidance.score_error(smoothed, data, LEVELS, states=near, config=TEN)
+    places = dict(near)
+    missed = 0
+    for row in report.rows:
+        if row["status"] != "unknown":
+            held = MANY.sample(4000, np.random.default_rng(1), row["sigma"])
+            x = places[row["sigma"]] if row["states"] == "visited" else held
+            true = np.sqrt(_true(x, row["sigma"]))
+            missed += not 0.97 * row["error_low"] <= true <= 1.03 * row["error_high"]
+    assert missed <= 1
+    assert report.total["held-out"]["status"] == "known"
+
+
+def test_total_is_no_less_than_what_its_levels_vouch_for():
+    report = guidance.score_error(biased, DATA, SIGMAS, config=FEW)
+    weights = dict(zip(SIGMAS, monitor.report.log_weights(SIGMAS), strict=True))
+    rows = [r for r in report.rows if r["states"] == "held-out"]
+    least = sum(
+        weights[r["sigma"]] * max(0.0, r["squared"] - 1.9600 * r["squared_se"]) for r in rows
+    )
+    total = report.total["held-out"]
+    assert total["error_low"] >= np.sqrt(least) * (1 - 1e-3)
+
+
+def test_ratio_of_an_error_that_is_the_same_everywhere_is_known_to_be_one():
+    def pushed(x, sigma):
+        return MANY.denoise(x, sigma) + 0.5 * sigma
+
+    data = MANY.sample(400, np.random.default_rng(4))
+    near = [(s, MANY.sample(96, np.random.default_rng(9), s)) for s in LEVELS]
+    ratio = guidance.score_error(pushed, data, LEVELS, states=near, config=TEN).total["ratio"]
+    assert ratio["status"] == "known"
+    assert ratio["error_low"] <= 1.0 <= ratio["error_high"]
+    assert ratio["error_high"] / ratio["error_low"] < 1.3

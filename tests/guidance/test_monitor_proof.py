@@ -49,12 +49,21 @@ def test_smoothed_denoiser_has_the_score_of_the_widened_law(errors):
     np.testing.assert_allclose(wrong(x, 0.4), x + 0.16 * wide.score(x, 0.4), rtol=1e-10)
 
 
-@pytest.mark.parametrize("kind", ["scaled", "smoothed"])
+@pytest.mark.parametrize("kind", ["scaled", "smoothed", "slope", "precision"])
 def test_amounts_found_give_the_size_asked_for(errors, kind):
     at = errors.reference
     wrong = planted.Wrong(errors, kind, planted.amount(errors, kind, 0.05))(at.x, at.sigma)
     square = at.weights @ (np.sum((wrong - at.cond) ** 2, axis=1) / at.sigma**2)
     assert np.sqrt(square) == pytest.approx(0.05, rel=0.02)
+
+
+def test_slope_grows_along_the_class_direction_and_points_across_it():
+    target = targets.gaussians([1.0, 0.0], [1.0, 1.0])
+    wrong = planted.Wrong(ScoreErrors(target, "cond"), "slope", 0.2)
+    x = np.array([[1.0, 0.3], [1.0 + np.sqrt(1.25), 0.3], [1.0 + 2 * np.sqrt(1.25), 0.3]])
+    change = (wrong(x, 0.5) - target.cond.denoise(x, 0.5)) / 0.5
+    np.testing.assert_allclose(change[:, 0], 0.0, atol=1e-12)
+    np.testing.assert_allclose(np.abs(change[:, 1]), [0.0, 0.2, 0.4], atol=0.01)
 
 
 def test_truth_of_a_bias_is_known_and_estimated(trial):
@@ -115,6 +124,26 @@ def test_an_error_said_where_there_is_none_is_counted():
     found = monitor_summary.summaries(cells)[0]
     assert found["false_alarms"] == 1
     assert found["rank"] < 0.95
+
+
+def test_sizes_that_not_every_target_met_are_summed_up_apart():
+    cells = [_cell(s, 1.1 * s) for s in (0.1, 0.2, 0.3, 0.4)]
+    cells.append(_cell(3.0, 6.0, true=3.0))
+    rows = {r["key"]: r for r in monitor_summary.summaries(cells, (0.1, 0.2, 0.3, 0.4))}
+    common = rows["summary/all/n=100/held-out/levels/common"]
+    every = rows["summary/all/n=100/held-out/levels/all"]
+    assert (common["known"], every["known"]) == (4, 5)
+    assert common["span"] == pytest.approx(4.0)
+    assert every["span"] == pytest.approx(30.0)
+    assert every["rank_low"] <= every["rank"] <= every["rank_high"]
+
+
+def test_bounds_below_the_resolution_are_checked():
+    cells = [_cell(s, s) for s in (0.1, 0.2, 0.3)]
+    cells += [_cell(0.1, None, "below resolution"), _cell(0.1, None, "below resolution", true=0.2)]
+    found = monitor_summary.summaries(cells)[0]
+    assert found["bounds"] == 2
+    assert found["bounds_hold"] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ RANK, FACTOR = 0.95, 1.5
 ALL = "all"
 _STATUSES = ("known", "below resolution", "unknown")
 _SMALL = 1e-9  # errors below this are none
-_REDRAWN = 400
+_REDRAWN = 200
 
 Row = dict[str, Any]
 
