@@ -45,6 +45,7 @@ RULES_LEAD = (
     "Matrices in the manner of Raven's: does a model draw new ones that obey a rule, and does it "
     "fill in what is missing? Every answer is judged by an exact checker."
 )
+SCALE_TITLE = "How much data does a rule need, and which model learns it first?"
 AUDIT_TITLE = "Audit of a pipeline: how hard may it be guided?"
 
 
@@ -63,6 +64,8 @@ def write_report(folder: str | os.PathLike[str], title: str | None = None) -> Pa
     usual, lead = (RULES_TITLE, RULES_LEAD) if rules else (TITLE, LEAD)
     if all(run.config.get("kind") == "guidance.audit" for run in found):
         usual, lead = AUDIT_TITLE, ""
+    if all(run.config.get("kind") == "rules.scale" for run in found):
+        usual = SCALE_TITLE
     sections = page(found, waiting)
     return write(Path(folder) / "report.html", title or usual, lead, sections, found[0].env)
 

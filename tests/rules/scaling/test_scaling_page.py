@@ -75,7 +75,9 @@ def _blocks(run, kind):
 
 def test_the_first_sentence_says_who_learns_first_and_what_cannot_be_said(run):
     found = {f.claim: f.sentences for f in scaling.findings(run)}
-    first, shown, held_out = found[scaling_said.FIRST]
+    (claim,) = [c for c in found if "learns to draw from the least data" in c]
+    assert claim.startswith("gpt2-tiny learns to draw from the least data: N50 = 21")
+    first, shown, held_out = found[claim]
     assert "gpt2-tiny reaches half with the least data, N50 = 21" in first
     assert "next sit-tiny" in first
     assert "the intervals lie apart" in first
@@ -86,6 +88,9 @@ def test_the_first_sentence_says_who_learns_first_and_what_cannot_be_said(run):
     assert "24 of 24 lie within 0.07, the aim" in foretold
     (copies,) = found[scaling_said.COPIES]
     assert "gpt2-tiny 1 (0.8" in copies
+    (warned,) = found[scaling_said.WARNED]
+    assert "AUROC 0.90 (0.70 to 1.00)" in warned
+    assert "10 of 20 trainings collapsed, 10 configurations" in warned
 
 
 def test_every_training_is_a_point_with_its_curve_and_thresholds(run):

@@ -16,6 +16,9 @@ FORETOLD = "Left-out sizes are foretold by the others"
 MISSED = "Left-out sizes are foretold by the others, but not all within the aim"
 STOPPING = "What stopping early would have saved"
 COPIES = "How the first copies move with data"
+WARNED = "How well collapse is told from the first fifth of a training"
+CAPACITY = "Whether the size of a network says when it copies"
+_FIFTH = 0.2
 _METRICS = {
     "novel_c3": "drawing consistent samples that are new (novel-C3)",
     "completion_trained": "completing the rules it was shown",
@@ -24,25 +27,41 @@ _METRICS = {
 
 
 def findings(study: Study) -> list[Finding]:
-    """Thresholds, predictions, early stopping, first copies."""
+    """Thresholds, predictions, early stopping, first copies, early warning, capacity."""
     anchor = read.anchor(study)
     by_claim = [
-        (FIRST, [_first(study, metric) for metric in _METRICS]),
+        (_leader(study), [_first(study, metric) for metric in _METRICS]),
         _foretold(study),
         (STOPPING, [_stopping(study)]),
         (COPIES, [_copies(study)]),
+        (WARNED, [_warned(study)]),
+        (CAPACITY, [_capacity(study)]),
     ]
     made = [(claim, [s for s in said if s]) for claim, said in by_claim]
     return [Finding(claim, said, anchor) for claim, said in made if said]
 
 
+def _leader(study: Study) -> str:
+    """Who draws new consistent samples from the least data, as a claim."""
+    known = _known(study, "novel_c3")
+    if not known:
+        return FIRST
+    group, row = known[0]
+    n = text.number(round(row["per_rule"]))
+    return f"{study.label(group)} learns to draw from the least data: N50 = {n} samples a rule"
+
+
+def _known(study: Study, metric: str) -> list[tuple[Group, Row]]:
+    """The models with an N50, the least first."""
+    found = ((g, _of(study, g, metric, 0.5)) for g in study.groups())
+    known = [(g, r) for g, r in found if r and rows.value(r, "per_rule") is not None]
+    return sorted(known, key=lambda item: item[1]["per_rule"])
+
+
 def _first(study: Study, metric: str) -> str:
     """The models by their N50, the first one's N90, and who has none and why."""
     found = {g: _of(study, g, metric, 0.5) for g in study.groups()}
-    known = sorted(
-        ((g, r) for g, r in found.items() if r and rows.value(r, "per_rule") is not None),
-        key=lambda item: item[1]["per_rule"],
-    )
+    known = _known(study, metric)
     missing = [(g, r) for g, r in found.items() if r and rows.value(r, "per_rule") is None]
     if not known and not missing:
         return ""
@@ -161,3 +180,37 @@ def _copies(study: Study) -> str:
 
 def _end(row: Row, name: str) -> str:
     return text.number(rows.value(row, name), 3)
+
+
+def _warned(study: Study) -> str:
+    """The AUROC of the signals beside that of the amount of data alone."""
+    refused = study.of("warning_said")
+    if refused:
+        return f"Cannot be said: {refused[0].get('said')}."
+    found = [r for r in rows.known(study.of("warning", definition="collapse", scheme="cell"),
+                                   "auroc", "auroc_low", "auroc_high", "share")
+             if r["share"] == _FIFTH]  # fmt: skip
+    by = {str(r["predictor"]): r for r in found}
+    if "signals" not in by:
+        return ""
+    row, alone = by["signals"], by.get("per_rule")
+    said = (
+        f"Signals of the first fifth of the steps: AUROC {_auroc(row)}, scored by fits that have "
+        f"not seen the configuration ({row.get('n_events')} of {row.get('n')} trainings "
+        f"collapsed, {row.get('n_cells')} configurations)"
+    )
+    return said + (f"; the amount of data alone: {_auroc(alone)}." if alone else ".")
+
+
+def _auroc(row: Row) -> str:
+    return f"{row['auroc']:.2f} ({row['auroc_low']:.2f} to {row['auroc_high']:.2f})"
+
+
+def _capacity(study: Study) -> str:
+    parts = {
+        str(r.get("threshold")): str(r.get("said"))
+        for r in study.of("capacity_fit", rule="bits per parameter")
+    }
+    names = {"copies": "where copies fall to nature", "novel": "where novel-C3 passes half"}
+    said = [f"{names[k]}: {v}" for k, v in parts.items() if k in names]
+    return f"Bits in the data against parameters, {'; '.join(said)}." if said else ""
