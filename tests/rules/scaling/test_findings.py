@@ -228,7 +228,12 @@ def test_the_cause_is_what_brings_back_half_of_the_gap():
 
 @pytest.mark.parametrize(
     ("joint", "said"),
-    [((0.9, 0.95), "holds"), ((0.9, 0.2), "does not hold"), ((0.9, 0.9), "cannot be told here")],
+    [
+        ((0.9, 0.95), "holds"),
+        ((0.9, 0.2), "does not hold"),
+        ((0.9, 0.9), "holds"),
+        ((0.9, 0.72), "cannot be told here"),
+    ],
 )
 def test_heads_are_compared_by_how_c3_moves_with_data(tmp_path, monkeypatch, joint, said):
     monkeypatch.setattr(heads, "head", lambda subject: subject.model)

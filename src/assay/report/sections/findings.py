@@ -16,6 +16,7 @@ UNTOLD = "cannot be told here"
 COLORS = (*fig.SERIES, fig.TILTED, fig.CONDITIONAL, fig.DATA)
 NATURE = fig.INK
 _MOST_CURVES = 6
+_OTHER_COLORS = ("stopping", "clip", "samplers")  # a figure a model: colours mean other things
 _LEVELS = ("sample", "row", "set_row", "panel")
 
 
@@ -138,7 +139,8 @@ def gallery(own: Sequence[Row]) -> Gallery | None:
     drawn, marks = _DRAWN.get(str(own[0]["claim"]), _amounts)(evidence, verdicts, colors)
     whole = [r for r in verdicts if r.get("model") is None]
     caption = " ".join(f"{text.capital(r['verdict'])}: {r['said']}." for r in whole)
-    legend = [Mark(name, color, "point") for name, color in colors.items()] + marks
+    own_colors = {} if own[0]["claim"] in _OTHER_COLORS else colors
+    legend = [Mark(name, color, "point") for name, color in own_colors.items()] + marks
     return Gallery(drawn, caption, legend, b.TWO, own[0]["title"]) if drawn else None
 
 

@@ -130,7 +130,8 @@ def clip(subjects: Sequence[Subject], drawer: Drawer) -> list[Row]:
 
 def _of_filled(subject: Subject, kind: str, cut: float | None, row: Row) -> Row:
     share = e.pooled([row], "correct")
-    more = {k: row[k] for k in ("within", "beyond", "ceiling") if k in row}
+    parts = ("within", "beyond", "ceiling")
+    more = {k: v for k, v in row.items() if k.partition("_")[0] in parts}
     return e.evidence(
         subject, row["per_rule"], share, measure="completion, trained rules", kind=kind, clip=cut,
         nfe=row["nfe"], weights=row["weights"], **more,
@@ -200,7 +201,11 @@ def samplers(subjects: Sequence[Subject], drawer: Drawer) -> list[Row]:
         ]  # fmt: skip
         answers[subject.said] = _more_is_better(subject, found, rows)
     if answers:
-        said = "more evaluations raise C3, up to where it stays: " + ", ".join(answers)
+        better = [name for name, answer in answers.items() if answer]
+        said = (
+            f"more evaluations raise C3, up to where it stays, for {', '.join(better) or 'none'} "
+            f"of {', '.join(answers)}"
+        )
         rows.append(e.found(e.together(answers.values()), said))
     return rows
 

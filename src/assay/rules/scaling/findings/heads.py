@@ -33,6 +33,7 @@ from assay.rules.scaling.findings.evidence import Row, Share, Subject
 
 AS_IT_IS, ONCE, INDEPENDENT = "as it is", "occupancy once", "parts independent"
 VALUES = "values independent"
+FALLS = 1.25  # times: C3 with the least data over that with the most
 _WAYS = {
     "separate": (AS_IT_IS, ONCE),
     "joint": (AS_IT_IS, INDEPENDENT, VALUES),
@@ -71,7 +72,7 @@ def consistency(subjects: Sequence[Subject]) -> list[Row]:
     return rows
 
 
-_WORDS = {True: "lower", False: "higher", None: "not told apart"}
+_WORDS = {True: "lower", False: "not lower", None: "not told apart"}
 
 
 def half_empty(subjects: Sequence[Subject], drawer: Drawer) -> list[Row]:
@@ -139,12 +140,12 @@ def _evidence(subject: Subject, size: int | None, kind: str, way: str, made: lis
 
 
 def _falls(subject: Subject, kind: str, rows: list[Row]) -> bool | None:
-    """Adds the verdict on one model; whether C3 is lower with the most data than the least."""
+    """Adds the verdict on one model; whether C3 falls by a fifth or more from the least data."""
     least, most = subject.sizes[0], subject.sizes[-1]
     few, many = subject.share(least, "c3"), subject.share(most, "c3")
     if few is None or many is None:
         return None
-    answer = e.above(few, many)
+    answer = e.above(few, many, FALLS)
     said = (
         f"{subject.said}, {kind} head: C3 {few} at {least:,} a rule, {many} at {most:,} "
         f"(n = {few.n:,} and {many.n:,}, {few.seeds} and {many.seeds} seeds)"

@@ -35,7 +35,9 @@ def findings(studies: Sequence[Path], out: Path, config: FindingsConfig) -> list
     subjects = e.subjects(read)
     with Run.open(out, config) as run:
         for claim, test in _tests(subjects, Drawer(run, config)):
-            _write(run, claim, _missing(claim) if test is None else test() or _missing(claim))
+            rows = test() if test else []
+            whole = any(r["part"] == "verdict" and r["model"] is None for r in rows)
+            _write(run, claim, rows if whole else rows + _missing(claim))
     return current(run.rows)
 
 
