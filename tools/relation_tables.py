@@ -1,7 +1,8 @@
-"""Put a study's figures into docs/relations.md: python tools/relation_tables.py RUN
+"""Put figures of studies into docs/relations.md: python tools/relation_tables.py RUN [SHARING]
 
-RUN is the folder of `assay rules scale examples/relations.toml --out RUN`. The rows of its jobs
-become the tables between the markers, and nothing else is touched.
+RUN and SHARING are the folders of `assay rules scale examples/relations.toml --out RUN` and of
+examples/relations-sharing.toml. The rows of their jobs become the tables between the markers,
+and nothing else is touched.
 """
 
 from __future__ import annotations
@@ -97,19 +98,20 @@ def _share(row: Row, name: str) -> str:
     return f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
 
 
-def main(folder: str) -> None:
-    run = Run.read(folder)
+def main(folders: list[str]) -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    for name, make in TABLES.items():
-        begin, end = f"<!-- table: {name} -->", "<!-- end of table -->"
-        pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
-        made = f"{begin}\n{make(run)}\n{end}"
-        text = pattern.sub(lambda _, made=made: made, text)
+    for study, folder in zip(("", "sharing-"), folders, strict=False):
+        run = Run.read(folder)
+        for name, make in TABLES.items():
+            begin, end = f"<!-- table: {study}{name} -->", "<!-- end of table -->"
+            pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
+            made = f"{begin}\n{make(run)}\n{end}"
+            text = pattern.sub(lambda _, made=made: made, text)
+        print(f"{DOCUMENT.name}: {len(done(run))} jobs of {run.path.name}")
     write_aside(DOCUMENT, text.encode())
-    print(f"{DOCUMENT.name}: {len(done(run))} jobs of {run.path.name}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    main(sys.argv[1])
+    main(sys.argv[1:])

@@ -200,14 +200,18 @@ class RelationNetConfig(Config):
     widths: bits of each set of a panel, the first the occupied positions. relations: how many
     there may be. own: how far a unit's own form of a relation may differ from the one that all
     units share, as a factor on its parameters; 0: it is the same for all. shared: without it,
-    every unit has relations of its own and learns nothing from the others. n_labels: labels that
-    say something of what governs a sample.
+    every unit has relations of its own and learns nothing from the others. apart: how far
+    relations begin from each other in what first two sets they expect (standard deviation of its
+    logits); sparse: where the logits of a third set's bits begin. n_labels: labels that say
+    something of what governs a sample.
     """
 
     widths: tuple[int, ...] = (9, 7, 10, 10)
     relations: int = Field(default=32, ge=1)
     own: float = Field(default=0.1, ge=0)
     shared: bool = True
+    apart: float = Field(default=2.0, ge=0)
+    sparse: float = -2.0
     n_labels: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")

@@ -35,7 +35,7 @@ from assay.models.config import RelationNetConfig
 from assay.models.transformer import initial
 from assay.models.venn import Pairs, log_choose
 
-_LOCAL, _SPARSE, _PRODUCTS, _CELLS = 1.0, -2.0, 0.1, 2.0  # how the parameters begin
+_LOCAL, _PRODUCTS = 1.0, 0.1  # standard deviations with which relations begin
 
 
 class Rows(NamedTuple):
@@ -73,9 +73,9 @@ class RelationNet(nn.Module):
         rng, units = torch.Generator().manual_seed(seed), 1 if config.shared else a
         self.local = initial((units, 4, k), _LOCAL, rng)
         self.products = initial((units, w * w, w, k), _PRODUCTS, rng)
-        self.cells = initial((units, c, k), _CELLS, rng)
+        self.cells = initial((units, c, k), config.apart, rng)
         with torch.no_grad():
-            self.local += _SPARSE  # a value in the third set is the exception at first
+            self.local += config.sparse
         if config.shared and config.own:
             self.own = nn.ParameterDict({
                 "local": nn.Parameter(torch.zeros(a, 4, k)),
