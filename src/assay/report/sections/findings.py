@@ -339,7 +339,8 @@ def _samplers(evidence: Sequence[Row], verdicts: Sequence[Row], colors: Colors) 
             x, y = [r["nfe"] for r in line], [r["value"] for r in line]
             traces.append(fig.points(x, y, kind, COLORS[i], **ends))
         x = axes.logarithmic("network evaluations a sample")
-        drawn.append(fig.figure(traces, x, axes.shares("C3", whole=False), name, height=300))
+        y = axes.shares(str(group[0]["measure"]), whole=False)
+        drawn.append(fig.figure(traces, x, y, name, height=300))
     return drawn, [Mark(kind, COLORS[i], "point") for i, kind in enumerate(kinds)]
 
 

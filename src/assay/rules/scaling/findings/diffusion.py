@@ -5,6 +5,8 @@ clip: denoised values cut to [-clip, clip] in completion. Of true panels, so cut
 ceiling says how many still obey the sample's rule: no clipped completion can be expected above.
 Only with all attributes do data lie beyond 1 (sizes and colours 7 to 9 and shapes 5 and 6).
 samplers: C3 against the number of network evaluations, for each kind of sampler.
+Where C3 stays below 0.1, the share of rows with a rule (AnyValid) is compared: a model that has
+hardly begun to draw whole samples can be told from another by its rows.
 """
 
 from __future__ import annotations
@@ -22,14 +24,16 @@ from assay.rules.scaling.findings import evidence as e
 from assay.rules.scaling.findings.drawing import Drawer
 from assay.rules.scaling.findings.evidence import Row, Share, Subject
 
-_NEAR = 0.02  # of the best C3: as good
+_LEARNED = 0.1  # C3 from which samples are compared
+_NEAR = 0.02  # of the best share: as good
+_SAID = {"c3": "C3", "any_valid": "AnyValid (C3 below 0.1)"}
 
 
-# ---- raw and averaged weights -----------------------------------------------------------------
+# ---- raw and averaged weights ----------------------------------------------------------------
 
 
 def weights(subjects: Sequence[Subject], drawer: Drawer) -> list[Row]:
-    """Novel-C3 and completion by raw and by averaged weights, for every model that has both."""
+    """C3, AnyValid and completion by raw and by averaged weights, for every model that has both.""
     rows, answers = [], {}
     for subject in subjects:
         recipe = drawing.trained(subject.study, subject.rows[0])
@@ -39,21 +43,27 @@ def weights(subjects: Sequence[Subject], drawer: Drawer) -> list[Row]:
             ema = subject.at(size)
             raw = [_raw(drawer, subject, row) for row in ema]
             rows += _weights_rows(subject, size, raw, ema)
-        own, other = (e.pooled(group, "c3") for group in (ema, raw))
+        name = telling([*ema, *raw])
+        own, other = (e.pooled(group, name) for group in (ema, raw))
         if own and other:
             answers[subject.said] = e.above(own, other)
             filled = [e.pooled(group, "completion_trained") for group in (ema, raw)]
             said = (
-                f"{subject.said}, {e.size_said(subject.most)}: C3 {own} with EMA weights "
-                f"(half-life {_half_life(recipe):.0f} steps), {other} with raw ones; trained "
-                f"rules completed {filled[0]} and {filled[1]}"
+                f"{subject.said}, {e.size_said(subject.most)}: {_SAID[name]} {own} with EMA "
+                f"weights (half-life {_half_life(recipe):.0f} steps), {other} with raw "
+                f"ones; trained rules completed {filled[0]} and {filled[1]}"
             )
             rows.append(e.found(answers[subject.said], said, subject, weights="EMA, raw"))
     if answers:
         better = [name for name, answer in answers.items() if answer]
-        said = f"EMA weights draw more C3 samples than raw ones: {', '.join(better) or 'none'}"
+        said = f"EMA weights draw more than raw ones: {', '.join(better) or 'none'}"
         rows.append(e.found(e.together(answers.values()), f"{said}, of {', '.join(answers)}"))
     return rows
+
+
+def telling(rows: Sequence[Row]) -> str:
+    """The measure by which these are compared: c3, or any_valid where C3 is low in all."""
+    return "c3" if max(r["c3"] for r in rows) >= _LEARNED else "any_valid"
 
 
 def _half_life(recipe: Row) -> float:
@@ -71,7 +81,9 @@ def _raw(drawer: Drawer, subject: Subject, row: Row) -> Row:
             next(r for r in made if r.get("part") == part)
             for part in ("unconditional", "completion")
         )
-        kept = {k: v for k, v in whole.items() if k.partition("_")[0] in ("c3", "novel", "n")}
+        kept = {
+            k: v for k, v in whole.items() if k.partition("_")[0] in ("c3", "novel", "any", "n")
+        }
         kept |= {f"completion_{k}": v for k, v in filled.items() if k.startswith("trained")}
         return {**kept, "nfe": whole["nfe"], "completion_nfe": filled["nfe"], "weights": "raw"}
 
@@ -79,7 +91,9 @@ def _raw(drawer: Drawer, subject: Subject, row: Row) -> Row:
 
 
 def _weights_rows(subject: Subject, size: int | None, raw: list[Row], ema: list[Row]) -> list:
-    names = {"novel C3": "novel_c3", "C3": "c3", "completion, trained rules": "completion_trained"}
+    names = {
+        "C3": "c3", "AnyValid": "any_valid", "completion, trained rules": "completion_trained",
+    }  # fmt: skip
     return [
         e.evidence(
             subject, size, share, measure=measure, weights=kind,
@@ -190,27 +204,30 @@ def samplers(subjects: Sequence[Subject], drawer: Drawer) -> list[Row]:
             for kind in drawer.config.kinds
             for n in drawer.config.steps
         ]
-        shares_ = [e.pooled([row], "c3") for row in made]
+        name = telling(made)
+        shares_ = [e.pooled([row], name) for row in made]
         found = [(row, share) for row, share in zip(made, shares_, strict=True) if share]
         rows += [
             e.evidence(
-                subject, row["per_rule"], share, measure="C3", sampler=row["sampler"],
+                subject, row["per_rule"], share, measure=_SAID[name], sampler=row["sampler"],
                 steps=row["steps"], nfe=row["nfe"], weights=row["weights"],
             )
             for row, share in found
         ]  # fmt: skip
-        answers[subject.said] = _more_is_better(subject, found, rows)
+        answers[subject.said] = _more_is_better(subject, _SAID[name], found, rows)
     if answers:
         better = [name for name, answer in answers.items() if answer]
         said = (
-            f"more evaluations raise C3, up to where it stays, for {', '.join(better) or 'none'} "
+            f"more evaluations raise it, up to where it stays, for {', '.join(better) or 'none'} "
             f"of {', '.join(answers)}"
         )
         rows.append(e.found(e.together(answers.values()), said))
     return rows
 
 
-def _more_is_better(subject: Subject, found: list[tuple[Row, Share]], rows: list[Row]):
+def _more_is_better(
+    subject: Subject, measure: str, found: list[tuple[Row, Share]], rows: list[Row]
+) -> bool | None:
     """Adds the verdict on one model: the fewest evaluations against the best sampler."""
     fewest = min(found, key=lambda pair: pair[0]["nfe"])
     best = max(found, key=lambda pair: pair[1].value)
@@ -223,9 +240,9 @@ def _more_is_better(subject: Subject, found: list[tuple[Row, Share]], rows: list
         most[row["sampler"]] = row, share
     ends = ", ".join(f"{kind} {s.value:.3f} at {r['nfe']}" for kind, (r, s) in most.items())
     said = (
-        f"{subject.said}, {e.size_said(subject.most)}: C3 {fewest[1]} with {fewest[0]['nfe']} "
-        f"evaluations ({fewest[0]['sampler']}), best {best[1]} with {best[0]['nfe']} "
-        f"({best[0]['sampler']}); within {_NEAR:g} of it from {enough[0]['nfe']} "
+        f"{subject.said}, {e.size_said(subject.most)}: {measure} {fewest[1]} with "
+        f"{fewest[0]['nfe']} evaluations ({fewest[0]['sampler']}), best {best[1]} with "
+        f"{best[0]['nfe']} ({best[0]['sampler']}); within {_NEAR:g} of it from {enough[0]['nfe']} "
         f"({enough[0]['sampler']}); with the most steps {ends} (n = {best[1].n:,})"
     )
     answer = e.above(best[1], fewest[1])
