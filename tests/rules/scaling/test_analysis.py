@@ -68,6 +68,15 @@ def test_a_share_that_falls_with_data_has_no_threshold(study_rows):
     assert _part(found, "held_out_summary", metric="rising") == []
 
 
+def test_a_training_that_failed_is_no_fall(study_rows):
+    rows = [r for r in study_rows if r["model"] == "gpt2-tiny"]
+    rows = [{**r, "c3": 0.1} if r["per_rule"] == 1600 and r["seed"] == 1 else r for r in rows]
+    counts = [fitted._counts(r, "c3") for r in rows]
+    assert fitted._fall(counts) == ""  # 0.79 on average at 400, 0.97 and 0.1 at 1,600
+    both = [r for r in rows if r["per_rule"] != 1600 or r["seed"] == 1]
+    assert fitted._fall([fitted._counts(r, "c3") for r in both]).startswith("falls from 0.79")
+
+
 def test_a_crossing_lies_between_probes_or_on_one_side():
     assert moments.crossing([10, 100, 1000], [-1, 1, 1]) == (
         10,

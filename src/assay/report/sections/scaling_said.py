@@ -69,7 +69,7 @@ def _first(study: Study, metric: str) -> str:
     if known:
         said += _ranked(study, known) + _ninety(study, known[0][0], metric)
     else:
-        said += "no model reaches half within the evidence. "
+        said += f"no model reaches half within the evidence{_most(study, metric)}. "
     return said + _missing(study, missing)
 
 
@@ -85,6 +85,18 @@ def _ranked(study: Study, known: Sequence[tuple[Group, Row]]) -> str:
         others = [f"{study.label(g)} {threshold(r)}" for g, r in rest[1:]]
         said += f"; then {text.listed(others)}" if others else ""
     return said + ". "
+
+
+def _most(study: Study, metric: str) -> str:
+    """The largest mean over seeds that was measured."""
+    found = [
+        (y, study.label(g), x) for g, held in study.groups().items()
+        for x, y in zip(*read.means(held, metric), strict=True)
+    ]  # fmt: skip
+    if not found:
+        return ""
+    share, name, per_rule = max(found)
+    return f" (at most {text.percent(share)}, {name} at {read.amount(per_rule)} a rule)"
 
 
 def _ninety(study: Study, group: Group, metric: str) -> str:

@@ -5,15 +5,15 @@ their curve is `thresholds.Curve`. Bands are 95 % of its refits to counts drawn 
 size is predicted from the others; the aim is an error within 0.07.
 
 Curves rise with data. Where a share falls (C3 does where little data are copied), by more than a
-tenth and with Wilson intervals apart from one size to a larger one, no threshold is said, and
-``rises`` is false in every row of it. ``moves``: the fit spans 0.2 or more over the sizes
-measured; where it does not, a prediction is easy.
+tenth from one size to a larger one, with Wilson intervals and all trainings of the two apart, no
+threshold is said, and ``rises`` is false in every row of it. ``moves``: the fit spans 0.2 or more
+over the sizes measured; where it does not, a prediction is easy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -98,21 +98,35 @@ def _counts(row: Mapping[str, Any], metric: str) -> Counts:
 
 def _fall(counts: Sequence[Counts]) -> str:
     """Between which sizes the share falls most, if it clearly does."""
-    pooled = []
-    for size in sorted({c.per_rule for c in counts}):
-        here = [c for c in counts if c.per_rule == size]
-        k, n = sum(c.successes for c in here), sum(c.trials for c in here)
-        pooled.append((size, k / n, *wilson(round(k), n)))
+    sizes = sorted({c.per_rule for c in counts})
+    pooled = [_pooled([c for c in counts if c.per_rule == size]) for size in sizes]
     falls = [
-        (small[1] - large[1], small, large)
+        (small.share - large.share, small.size, large.size)
         for i, small in enumerate(pooled)
         for large in pooled[i + 1 :]
-        if small[1] - large[1] > _FALL and large[3] < small[2]
+        if small.share - large.share > _FALL and large.high < small.low
     ]
     if not falls:
         return ""
-    _, small, large = max(falls)
-    return f"falls from {small[1]:.2f} at {small[0]:g} to {large[1]:.2f} at {large[0]:g} per rule"
+    _, first, later = max(falls)
+    small, large = (next(p for p in pooled if p.size == size) for size in (first, later))
+    return f"falls from {small.share:.2f} at {first:g} to {large.share:.2f} at {later:g} per rule"
+
+
+class _Pooled(NamedTuple):
+    """All trainings of a size: their share; ends of its interval, of the trainings' if wider."""
+
+    size: float
+    share: float
+    low: float
+    high: float
+
+
+def _pooled(here: Sequence[Counts]) -> _Pooled:
+    k, n = sum(c.successes for c in here), sum(c.trials for c in here)
+    low, high = wilson(round(k), n)
+    each = [c.successes / c.trials for c in here]
+    return _Pooled(here[0].per_rule, k / n, min(low, *each), max(high, *each))
 
 
 def _drawn(curve: Curve) -> Row:
