@@ -33,7 +33,7 @@ _SAID = {"c3": "C3", "any_valid": "AnyValid (C3 below 0.1)"}
 
 
 def weights(subjects: Sequence[Subject], drawer: Drawer) -> list[Row]:
-    """C3, AnyValid and completion by raw and by averaged weights, for every model that has both.""
+    """C3, AnyValid and completion by raw and by averaged weights, for models that have both."""
     rows, answers = [], {}
     for subject in subjects:
         recipe = drawing.trained(subject.study, subject.rows[0])
