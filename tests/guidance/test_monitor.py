@@ -75,6 +75,19 @@ def test_gaussian_reference_denoises_like_its_own_fit():
     np.testing.assert_allclose(look.whole, law.denoise(at, 0.7), rtol=1e-4)
 
 
+def test_gaussians_of_a_covariance_each_follow_the_data_of_each_centre():
+    # Two clouds of different spread: one covariance fits neither, one each fits both.
+    rng = np.random.default_rng(5)
+    narrow, wide = rng.normal(-8, 0.2, (600, 3)), rng.normal(8, 2.0, (600, 3))
+    x = rng.permutation(np.concatenate([narrow, wide]))
+    at = np.full((1, 3), -7.5)
+    want = -8 + 0.5 * 0.2**2 / (0.2**2 + 0.3**2)
+    apart = Gaussians(_groups(x, 4), 2, 0.0, apart=True).look(at, 0.3).whole
+    common = Gaussians(_groups(x, 4), 2).look(at, 0.3).whole
+    np.testing.assert_allclose(apart, want, atol=0.08)
+    assert np.abs(common - want).min() > 0.2
+
+
 # ---- the error ---------------------------------------------------------------------------------
 
 

@@ -50,6 +50,9 @@ from assay.guidance.monitoring.mixture import Gaussians
 from assay.guidance.monitoring.posterior import Look, Posterior, Reference
 
 _WIDTHS = (0.0, 0.1, 0.3, 1.0)  # of the posterior, in the width of Silverman's rule
+_PLAIN = ((1, 0.0, False), (4, 0.0, False))  # centres, shrinkage, a covariance each
+_SMALL = ((1, 0.05, False), (1, 0.3, False), (4, 0.05, False), (4, 0.3, False))
+_MIXTURES = ((1, 0.0, False), (1, 0.05, False), (4, 0.0, False), (6, 0.02, True))
 _FEW = 8  # dimensions up to which smoothing the posterior helps
 _WORTH = 1 / 3  # of sigma: narrower widths change nothing
 _OFF = 0.01  # of held-out data lie where their density is lower than on the data
@@ -104,14 +107,13 @@ def references(data: np.ndarray, n_groups: int, rng: np.random.Generator) -> Ref
     parts = [data[group == g] for g in range(n_groups)]
     base = float(np.sqrt(data.var(axis=0).mean())) * n ** (-1 / (4 + d))
     widths = _WIDTHS if d <= _FEW else _WIDTHS[:1]
-    many = (1, 4) if n >= 40 else (1,)
-    shrunk = (0.0,) if d <= _FEW else (0.0, 0.05) if n > 4 * d else (0.05, 0.3)
+    mixed = _MIXTURES if d > _FEW and n > 4 * d else _SMALL if d > _FEW else _PLAIN
 
     def made(groups: Sequence[np.ndarray]) -> tuple[Reference, ...]:
-        mixtures = [Gaussians(groups, k, s) for k in many for s in shrunk]
+        mixtures = [Gaussians(groups, *m) for m in mixed]
         return (*(Posterior(groups, base * w) for w in widths), *mixtures)
 
-    return References(data, group, made(parts), made(parts[1:]), len(many) * len(shrunk))
+    return References(data, group, made(parts), made(parts[1:]), len(mixed))
 
 
 class HeldOut(NamedTuple):
