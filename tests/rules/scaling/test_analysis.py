@@ -50,8 +50,10 @@ def test_fitted_rows_find_the_thresholds_the_study_was_made_with(fitted_rows):
 
 def test_two_sizes_make_no_curve_but_say_so(study_rows):
     found = fitted.rows([r for r in study_rows if r["per_rule"] < 400], _still)
-    assert {r["part"] for r in found} == {"threshold"}
-    assert {r["said"] for r in found} == {"2 of the 3 sizes of data that a curve needs"}
+    assert {r["part"] for r in found} == {"threshold", "fresh"}
+    assert {r["said"] for r in _part(found, "threshold")} == {
+        "2 of the 3 sizes of data that a curve needs"
+    }
 
 
 def test_a_share_that_falls_with_data_has_no_threshold(study_rows):
@@ -66,6 +68,15 @@ def test_a_share_that_falls_with_data_has_no_threshold(study_rows):
         assert row["said"].startswith("falls from 1.00 at 25 to 0.2")
     assert not any(row["rises"] for row in _part(found, "curve") + _part(found, "held_out"))
     assert _part(found, "held_out_summary", metric="rising") == []
+
+
+def test_fresh_data_are_new_as_far_as_their_rows_are(fitted_rows):
+    found = _part(fitted_rows, "fresh")
+    assert [r["per_rule"] for r in found] == [25, 100, 400, 1600, 6400]
+    for row in found:  # natural overlap 0.01 of 2,000 rows and two seeds
+        assert row["novel_c3"] == pytest.approx(0.99**3)
+        assert row["n"] == 4000
+        assert row["novel_c3_low"] < row["novel_c3"] < row["novel_c3_high"]
 
 
 def test_a_training_that_failed_is_no_fall(study_rows):

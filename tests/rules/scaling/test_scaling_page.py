@@ -98,7 +98,9 @@ def test_every_training_is_a_point_with_its_curve_and_thresholds(run):
     assert list(panels) == list(scaling_read.METRICS.values())
     traces = panels["novel-C3"].data
     dots = [t for t in traces if t.get("mode") == "markers" and len(t["x"]) == 10]
-    curves = [t for t in traces if t.get("mode") == "lines"]
+    curves = [t for t in traces if t.get("mode") == "lines" and t["name"] != "fresh data"]
+    (fresh,) = [t for t in traces if t.get("name") == "fresh data"]
+    assert fresh["y"] == pytest.approx([0.99**3] * 5, rel=1e-4)
     marks = [t for t in traces if "error_x" in t]
     assert len(dots) == len(curves) == 2
     assert {t["y"][0] for t in marks} == {0.5, 0.9}

@@ -30,9 +30,11 @@ def curves(study: Study) -> list[Block]:
         "Every training is a point; curve: binomial logistic fit with its 95 % band; ◆ N50 and ★ "
         "N90 with their 95 % profile intervals. Dotted: means, where a share falls with data "
         "(copies of little data obey their rules), so that no threshold is said: novel-C3 is the "
-        "one to read. Squares: streamed data, at the samples seen per rule."
+        "one to read. Dashed: as new as fresh data are, whose rows occur among the training rows "
+        "by chance; what draws like the data does no better. Squares: streamed data, at the samples seen per rule."
     )
     marks = [Mark("0.5 and 0.9", fig.SOFT, "dot")]
+    marks += [Mark("novel-C3 of fresh data", fig.INK, "dash")] if study.of("fresh") else []
     return [Gallery(drawn, caption, [*study.legend(), *marks], TWO)]
 
 
@@ -56,10 +58,21 @@ def _curve(study: Study, metric: str) -> Figure | None:
     if not any(p["x"] for p in points):
         return None
     levels = [fig.across(share, "", fig.SOFT, "dot") for share in _SHARES]
+    levels += _fresh(study) if metric == "novel_c3" else []
     x = read.per_rule_axis([*study.sizes(), *_ends(study)])
     y = axes.shares("")
     traces = [*bands, *levels, *lines, *points, *marks]
     return fig.figure(traces, x, y, METRICS[metric], height=330)
+
+
+def _fresh(study: Study) -> list[dict[str, Any]]:
+    """How new fresh data are, for each rule set."""
+    return [
+        fig.line([r["per_rule"] for r in held], [r["novel_c3"] for r in held], "fresh data",
+                 fig.INK, dash="dash", width=1.5, hovertemplate="fresh data<br>%{x:,} per rule: "
+                 "%{y:.3f}<extra></extra>")
+        for held in rows.groups(study.of("fresh"), "rule_set").values()
+    ]  # fmt: skip
 
 
 def _ends(study: Study) -> list[float]:

@@ -30,7 +30,7 @@ def findings(study: Study) -> list[Finding]:
     """Thresholds, predictions, early stopping, first copies, early warning, capacity."""
     anchor = read.anchor(study)
     by_claim = [
-        (_leader(study), [_first(study, metric) for metric in _METRICS]),
+        (_leader(study), [*(_first(study, metric) for metric in _METRICS), _fresh(study)]),
         _foretold(study),
         (STOPPING, [_stopping(study)]),
         (COPIES, [_copies(study)]),
@@ -85,6 +85,19 @@ def _ranked(study: Study, known: Sequence[tuple[Group, Row]]) -> str:
         others = [f"{study.label(g)} {threshold(r)}" for g, r in rest[1:]]
         said += f"; then {text.listed(others)}" if others else ""
     return said + ". "
+
+
+def _fresh(study: Study) -> str:
+    """Where data themselves are not new: the ceiling of novel-C3."""
+    found = [r for r in rows.known(study.of("fresh"), "novel_c3_high") if r["novel_c3_high"] < 0.9]
+    if not found:
+        return ""
+    row = min(found, key=lambda r: r["novel_c3"])
+    return (
+        f"What draws like the data reaches less than 1 in novel-C3: of fresh data "
+        f"{text.percent(row['novel_c3'])} are new at {read.amount(row['per_rule'])} samples a "
+        "rule, the others hold a row that occurs in training by chance."
+    )
 
 
 def _most(study: Study, metric: str) -> str:

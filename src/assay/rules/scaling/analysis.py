@@ -2,7 +2,7 @@
 
     config.json   the study's configuration, how many jobs, and a digest of their rows
     rows.jsonl    "part" says what a row is:
-        threshold, curve, held_out, held_out_summary                           `fitted`
+        threshold, curve, held_out, held_out_summary, fresh                    `fitted`
         tau_rule, tau_mem, tau_mem_growth, stopping                            `moments`
         warning, warning_signal, warning_run, warning_said, warning_lacking    `early`
         capacity, capacity_run, capacity_fit, capacity_said                    `capacity`
@@ -26,6 +26,7 @@ from assay.runs import Run, dumps
 
 KIND = "rules.scale.analysis"
 FOLDER = "analysis"
+_VERSION = 1  # another one makes every analysis again
 _ASIDE, _OLD = ".analysis.part", ".analysis.old.part"
 
 Rows = Sequence[Mapping[str, Any]]
@@ -84,7 +85,7 @@ def _done(folder: Path) -> list[dict[str, Any]]:
 def _config(study: Mapping[str, Any], done: Rows) -> dict[str, Any]:
     digest = hashlib.sha256(dumps(done).encode()).hexdigest()
     return {"kind": KIND, "study": dict(study), "n_jobs": len(done), "digest": digest,
-            "parts": list(PARTS)}  # fmt: skip
+            "parts": list(PARTS), "version": _VERSION}  # fmt: skip
 
 
 def _config_of(folder: Path) -> dict[str, Any] | None:

@@ -7,7 +7,8 @@ size is predicted from the others; the aim is an error within 0.07.
 Curves rise with data. Where a share falls (C3 does where little data are copied), by more than a
 tenth from one size to a larger one, with Wilson intervals and all trainings of the two apart, no
 threshold is said, and ``rises`` is false in every row of it. ``moves``: the fit spans 0.2 or more
-over the sizes measured; where it does not, a prediction is easy.
+over the sizes measured; where it does not, a prediction is easy. Where many rows of fresh data
+occur among the training rows by chance, no model can be all new: ``fresh`` says how new data are.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def rows(study: Rows, advance: progress.Advance) -> list[Row]:
             if usable:
                 found += _of_metric(model, rule_set, metric, usable)
             advance(1 / (len(by_model) * len(METRICS)))
-    return [*found, *_summaries(found)]
+    return [*found, *_summaries(found), *_fresh(study)]
 
 
 def _of_metric(model: str, rule_set: str, metric: str, usable: Rows) -> Iterator[Row]:
@@ -151,6 +152,24 @@ def _predicted(stem: str, row: Mapping[str, float], counts: Sequence[Counts]) ->
         "observed_low": low, "observed_high": high, "observed_n": trials, "aim": AIM,
         "within": abs(row["error"]) <= AIM,
     }  # fmt: skip
+
+
+def _fresh(study: Rows) -> Iterator[Row]:
+    """The novel-C3 of fresh data: its three rows are independent, each new or not."""
+    usable = [r for r in study if r.get("per_rule") and r.get("natural_row_n")]
+    for rule_set in dict.fromkeys(r["rule_set"] for r in usable):
+        for size in sorted({r["per_rule"] for r in usable if r["rule_set"] == rule_set}):
+            here = [r for r in usable if (r["rule_set"], r["per_rule"]) == (rule_set, size)]
+            once = {r["seed"]: r for r in here}.values()  # models of a seed meet the same data
+            n = sum(r["natural_row_n"] for r in once)
+            k = round(sum(r["natural_row"] * r["natural_row_n"] for r in once))
+            low, high = wilson(k, n)
+            yield {
+                "key": f"fresh/{rule_set}/n{size}", "part": "fresh", "rule_set": rule_set,
+                "per_rule": size, "seeds": sorted(r["seed"] for r in once), "n": n,
+                "novel_c3": (1 - k / n) ** 3, "novel_c3_low": (1 - high) ** 3,
+                "novel_c3_high": (1 - low) ** 3,
+            }  # fmt: skip
 
 
 def _summaries(found: Sequence[Row]) -> Iterator[Row]:
