@@ -253,7 +253,9 @@ def _half_empty(evidence: Sequence[Row], verdicts: Sequence[Row], colors: Colors
 
 def _correlation(evidence: Sequence[Row], verdicts: Sequence[Row], colors: Colors) -> Drawn:
     """A point a rule and model: completion against the share of samples that obey it."""
-    last = {_name(r): r for r in evidence if r.get("rules")}
+    judged = {(_name(r), r.get("per_rule")) for r in verdicts if r.get("model") is not None}
+    drawn = [r for r in evidence if r.get("rules") and (_name(r), r.get("per_rule")) in judged]
+    last = {_name(r): r for r in drawn or evidence if r.get("rules")}
     traces = []
     for name, row in last.items():
         rules = row["rules"]
@@ -263,7 +265,7 @@ def _correlation(evidence: Sequence[Row], verdicts: Sequence[Row], colors: Color
         traces.append(dots | {"text": seen, "hovertemplate": "%{text}<extra></extra>"})
     x = axes.shares("completion of the rule")
     y = axes.shares("samples that obey it (C3)", whole=False)
-    return [fig.figure(traces, x, y, "Rule by rule, with the most data", height=330)], []
+    return [fig.figure(traces, x, y, "Rule by rule", height=330)], []
 
 
 def _memorisation(evidence: Sequence[Row], verdicts: Sequence[Row], colors: Colors) -> Drawn:

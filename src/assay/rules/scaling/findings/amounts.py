@@ -23,7 +23,7 @@ def collapse(subjects: Sequence[Subject]) -> list[Row]:
     """Every model's C3 by data; the claim is about those that learn by diffusion."""
     rows, answers, others = [], {}, {}
     for subject in _several(subjects):
-        measures = {n: _judged(subject, n) for n in subject.sizes}
+        measures = {n: judged(subject, n) for n in subject.sizes}
         shares = _shares(subject, measures)
         rows += [
             e.evidence(subject, n, s, measure="C3, not copied", judged=measures[n],
@@ -61,7 +61,7 @@ def stopping(subjects: Sequence[Subject]) -> list[Row]:
     """Diffusion that collapses: its probe of least validation loss against the end."""
     rows, answers = [], []
     for subject in _several(subjects):
-        shares = _shares(subject, {n: _judged(subject, n) for n in subject.sizes})
+        shares = _shares(subject, {n: judged(subject, n) for n in subject.sizes})
         if subject.family not in e.DIFFUSION or len(shares) < 2:
             continue
         if not _collapsed(subject, shares)[0]:
@@ -188,11 +188,16 @@ def _several(subjects: Sequence[Subject]) -> list[Subject]:
     return [s for s in subjects if len(s.sizes) > 1]
 
 
-def _judged(subject: Subject, size: int) -> str:
+def judged(subject: Subject, size: int | None) -> str:
     """c3, or novel_c3 where rows are copied beyond nature."""
+    known = subject.share(size, "copies_row") is not None
+    return "novel_c3" if copied(subject, size) or not known else "c3"
+
+
+def copied(subject: Subject, size: int | None) -> bool:
+    """Whether rows are copied beyond nature, as far as that was measured."""
     own, natural = (subject.share(size, f"{name}_row") for name in ("copies", "natural"))
-    copied = own is None or natural is None or e.above(own, natural)
-    return "novel_c3" if copied else "c3"
+    return bool(own and natural and e.above(own, natural))
 
 
 def _shares(subject: Subject, measures: dict[int, str]) -> dict[int, Share]:

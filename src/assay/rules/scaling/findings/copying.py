@@ -81,6 +81,7 @@ def held_out(subjects: Sequence[Subject]) -> list[Row]:
             shares[size] = own, line
             nfe = subject.at(size)[0].get("completion_nfe")
             figure = {"measure": "completion, held-out rules", **line.columns("chance")}
+            figure["rules"] = _each(subject, size)
             rows.append(e.evidence(subject, size, own, **figure, nfe=nfe))
         if shares:
             better[subject.said] = _passed(subject, shares, rows)
@@ -105,8 +106,22 @@ def _passed(subject: Subject, shares: dict[int | None, tuple[Share, Share]], row
         f"{subject.said}: held-out rules completed {own} at {e.size_said(most)}, chance {line}"
         f"{early} (n = {own.n:,}, {own.seeds} seeds)"
     )
+    each = _each(subject, most)
+    said += "".join(f"; {rule} {share:.3f}" for rule, share in each.items())
     rows.append(e.found(None if answer is None else not answer, said, subject))
     return answer
+
+
+def _each(subject: Subject, size: int | None) -> dict[str, float]:
+    """Each held-out rule's share completed, means over the seeds whose evaluation is there."""
+    found: dict[str, list[float]] = {}
+    for row in subject.at(size):
+        measured = subject.study.measured(row)
+        trained = {r["rule"] for r in measured if r.get("part") == "rule" and r["trained"]}
+        for r in measured:
+            if r.get("part") == "completion_rule" and trained and r["rule"] not in trained:
+                found.setdefault(r["rule"], []).append(r["correct"])
+    return {rule: sum(shares) / len(shares) for rule, shares in sorted(found.items())}
 
 
 def chance(rows: Sequence[Row]) -> Share | None:

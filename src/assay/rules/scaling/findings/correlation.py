@@ -4,6 +4,9 @@ For a model and an amount of data each rule gives a point: its share of correct 
 drawn samples that obey it (C3), means over seeds. Pearson's and Spearman's correlation over the
 rules, with the 95 % percentile interval of 2,000 bootstraps that redraw rules. Held-out rules are
 left out: a model that neither draws nor completes them would be given a correlation for free.
+
+Judged is the amount of data at which rules differ most in completion, among those with C3 of 0.1
+or more and no rows copied beyond nature: copies say nothing of how well a rule is known.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from assay.rules.scaling.findings import amounts
 from assay.rules.scaling.findings import evidence as e
 from assay.rules.scaling.findings.evidence import Row, Subject
 
@@ -26,24 +30,18 @@ def correlation(subjects: Sequence[Subject]) -> list[Row]:
     """Pearson and Spearman for every model and amount of data."""
     rows, answers = [], {}
     for subject in subjects:
-        drawn = subject.share(subject.most, "c3")
+        telling = {}
         for size in dict.fromkeys((*subject.sizes, subject.most)):
             points = by_rule(subject, size)
             if len(points) < _FEWEST:
                 continue
-            x, y = (np.array([p[i] for p in points.values()]) for i in (0, 1))
-            found = {name: _with_interval(name, x, y) for name in ("pearson", "spearman")}
-            columns = {k: v for name, f in found.items() for k, v in _columns(name, f).items()}
-            rows.append({
-                "part": "evidence", **subject.facts(), "per_rule": size, "n": len(points),
-                "seeds": len(subject.at(size)), "measure": "correlation over rules", **columns,
-                "rules": {k: {"completion": a, "c3": b} for k, (a, b) in points.items()},
-                "nfe": subject.at(size)[0].get("unconditional_nfe"),
-            })  # fmt: skip
-            if size == subject.most:
-                enough = drawn is not None and drawn.low >= _LEAST
-                rows.append(_judged(subject, size, len(points), found if enough else None))
-                answers[subject.said] = rows[-1]["verdict"] == e.HOLDS
+            rows.append(_evidence(subject, size, points))
+            if _drawn(subject, size):
+                telling[size] = float(np.std([x for x, _ in points.values()])), rows[-1]
+        if rows and rows[-1]["model"] == subject.model:
+            best = max(telling.values(), key=lambda pair: pair[0], default=(0.0, None))[1]
+            rows.append(_judged(subject, best))
+            answers[subject.said] = rows[-1]["verdict"] == e.HOLDS
     if answers:
         shown = [name for name, answer in answers.items() if answer]
         said = (
@@ -54,20 +52,45 @@ def correlation(subjects: Sequence[Subject]) -> list[Row]:
     return rows
 
 
-def _judged(subject: Subject, size: int | None, n: int, found: dict | None) -> Row:
+def _drawn(subject: Subject, size: int | None) -> bool:
+    """Whether enough samples with a rule are drawn, and not copied."""
+    share = subject.share(size, "c3")
+    return share is not None and share.low >= _LEAST and not amounts.copied(subject, size)
+
+
+def _evidence(subject: Subject, size: int | None, points: dict[str, tuple[float, float]]) -> Row:
+    """Both correlations over the rules, and the points themselves."""
+    x, y = (np.array([p[i] for p in points.values()]) for i in (0, 1))
+    columns = {
+        k: v
+        for name in ("pearson", "spearman")
+        for k, v in _columns(name, _with_interval(name, x, y)).items()
+    }
+    return {
+        "part": "evidence", **subject.facts(), "per_rule": size, "n": len(points),
+        "seeds": len(subject.at(size)), "measure": "correlation over rules", **columns,
+        "rules": {k: {"completion": a, "c3": b} for k, (a, b) in points.items()},
+        "nfe": subject.at(size)[0].get("unconditional_nfe"),
+    }  # fmt: skip
+
+
+def _judged(subject: Subject, row: Row | None) -> Row:
     """The verdict on one model: whether both intervals lie above 0; None: too little C3."""
-    if found is None:
-        said = f"{subject.said}, {e.size_said(size)}: C3 is too low to tell rules apart"
-        return e.found(None, said, subject, per_rule=size)
-    if found["pearson"] is None or found["spearman"] is None:
+    if row is None:
+        said = f"{subject.said}: too few samples with a rule, or copied ones, at every size"
+        return e.found(None, said, subject)
+    size = row["per_rule"]
+    if row["pearson"] is None or row["spearman"] is None:
         said = f"{subject.said}, {e.size_said(size)}: a rule is as good as another, no correlation"
         return e.found(None, said, subject, per_rule=size)
-    low = min(found[name][1] for name in found)
-    high = min(found[name][2] for name in found)
+    names = ("pearson", "spearman")
+    low, high = (min(row[f"{name}_{end}"] for name in names) for end in ("low", "high"))
     shown = "; ".join(
-        f"{k.capitalize()} {v:.2f} ({a:.2f} to {b:.2f})" for k, (v, a, b) in found.items()
+        f"{name.capitalize()} {row[name]:.2f} ({row[f'{name}_low']:.2f} to "
+        f"{row[f'{name}_high']:.2f})"
+        for name in names
     )
-    said = f"{subject.said}, {e.size_said(size)}: {shown} over {n} trained rules"
+    said = f"{subject.said}, {e.size_said(size)}: {shown} over {row['n']} trained rules"
     answer = True if low > 0 else False if high < 0 else None
     return e.found(answer, said, subject, per_rule=size)
 

@@ -39,7 +39,7 @@ def weights(subjects: Sequence[Subject], drawer: Drawer) -> list[Row]:
         recipe = drawing.trained(subject.study, subject.rows[0])
         if recipe is None or recipe["fit"]["ema"] is None:
             continue
-        for size in dict.fromkeys((*subject.sizes, subject.most)):
+        for size in dict.fromkeys((*subject.sizes[:1], subject.most)):  # the least and the most
             ema = subject.at(size)
             raw = [_raw(drawer, subject, row) for row in ema]
             rows += _weights_rows(subject, size, raw, ema)
