@@ -17,7 +17,7 @@ from assay.report.sections import scaling_read as read
 from assay.report.sections import scaling_said
 from assay.report.sections.scaling_curves import threshold
 from assay.report.sections.scaling_read import METRICS, Study
-from assay.rules.scaling import analysis
+from assay.rules.scaling import analysis, early
 from assay.runs import Run, write_aside
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "scaling.md"
@@ -59,9 +59,14 @@ def thresholds(study: Study) -> str:
         for metric in METRICS:
             for share in (0.5, 0.9):
                 found = study.of("threshold", group, metric=metric, share=share)
-                cells.append(threshold(found[0]) if found else "–")
+                cells.append(_threshold(found[0]) if found else "–")
         lines.append(_line(study.label(group), *cells))
     return "\n".join(lines)
+
+
+def _threshold(row: Row) -> str:
+    shown = threshold(row).removesuffix(", or never")
+    return "falls with data" if shown.startswith("falls") else shown
 
 
 def held_out(study: Study) -> str:
@@ -88,7 +93,7 @@ def copies(study: Study) -> str:
 
 
 def first_rules(study: Study) -> str:
-    """Markdown: samples seen when kinds of rules first appear, by model and samples per rule."""
+    """Markdown: samples seen when kinds of rules first appear, where any does."""
     kinds = list(dict.fromkeys(r["kind"] for r in study.of("tau_rule")))
     lines = [_line("model", "per rule", *kinds, "copies (τ_mem)"),
              "|---|--:|" + "--:|" * (len(kinds) + 1)]  # fmt: skip
@@ -96,8 +101,9 @@ def first_rules(study: Study) -> str:
         for size in study.sizes():
             found = [study.of("tau_rule", group, kind=kind, per_rule=size) for kind in kinds]
             found.append(study.of("tau_mem", group, per_rule=size))
-            cells = [_time(rows[0]) if rows else "–" for rows in found]
-            lines.append(_line(study.label(group), f"{size:,.0f}", *cells))
+            if any(row["n_reached"] for rows in found for row in rows):
+                cells = [_time(rows[0]) if rows else "–" for rows in found]
+                lines.append(_line(study.label(group), f"{size:,.0f}", *cells))
     return "\n".join(lines)
 
 
@@ -110,15 +116,14 @@ def _time(row: Row) -> str:
 
 
 def warnings(study: Study) -> str:
-    """Markdown: AUROC of early warnings, by what tells them and what was left out."""
-    heads = ("event", "told by", "left out together", "steps", "AUROC", "n", "configurations")
-    lines = [_line(*heads, "events"), "|---|---|---|" + "--:|" * 5]
-    for row in study.of("warning"):
+    """Markdown: AUROC of early warnings from the first fifth, configurations left out whole."""
+    heads = ("event", "told by", "AUROC", "n", "configurations", "events")
+    lines = [_line(*heads), "|---|---|" + "--:|" * 4]
+    for row in study.of("warning", scheme="cell", share=early.FIFTH):
         if row.get("auroc") is not None:
             area = f"{row['auroc']:.3f} ({row['auroc_low']:.3f} to {row['auroc_high']:.3f})"
-            lines.append(_line(row["definition"], row["predictor"], row["scheme"],
-                               f"{row['share']:.0%}", area, row["n"], row["n_cells"],
-                               row["n_events"]))  # fmt: skip
+            about = (row[name] for name in ("n", "n_cells", "n_events"))
+            lines.append(_line(row["definition"], row["predictor"], area, *about))
     said = [f"{r['definition']}: {r['said']}." for r in
             (*study.of("warning_said"), *study.of("warning_lacking"))]  # fmt: skip
     return "\n".join([*lines, *(["", *said] if said else [])])

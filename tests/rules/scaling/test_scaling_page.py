@@ -88,6 +88,9 @@ def test_the_first_sentence_says_who_learns_first_and_what_cannot_be_said(run):
     assert "24 of 24 lie within 0.07, the aim" in foretold
     (copies,) = found[scaling_said.COPIES]
     assert "gpt2-tiny 1 (0.8" in copies
+    orders = found[scaling_said.RULES]
+    assert orders[0].startswith("gpt2-tiny at 6,400 samples a rule: number constant after 3,175, ")
+    assert orders[0].endswith("position logic after 32,000 samples.")
     (warned,) = found[scaling_said.WARNED]
     assert "AUROC 0.90 (0.70 to 1.00)" in warned
     assert "10 of 20 trainings collapsed, 10 configurations" in warned

@@ -29,10 +29,10 @@ def curves(study: Study) -> list[Block]:
     caption = (
         "Every training is a point; curve: binomial logistic fit with its 95 % band; ◆ N50 and ★ "
         "N90 with their 95 % profile intervals. Dotted: means, where a share falls with data "
-        "(copies of little data obey their rules), so that no threshold is said: novel-C3 is the "
-        "one to read. Dashed: as new as fresh data are, whose rows occur among the training rows "
-        "by chance; what draws like the data does no better. Squares: streamed data, at the "
-        "samples seen per rule."
+        "(copies of little data obey their rules; much data are not learned in as many steps), "
+        "so that no threshold is said. Dashed: as new as fresh data are, whose rows occur among "
+        "the training rows by chance; what draws like the data does no better. Squares: streamed "
+        "data, at the samples seen per rule."
     )
     marks = [Mark("0.5 and 0.9", fig.SOFT, "dot")]
     marks += [Mark("novel-C3 of fresh data", fig.INK, "dash")] if study.of("fresh") else []

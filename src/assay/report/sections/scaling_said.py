@@ -15,6 +15,7 @@ FIRST = "How much data a rule needs, and which model needs the least"
 FORETOLD = "Left-out sizes are foretold by the others"
 MISSED = "Left-out sizes are foretold by the others, but not all within the aim"
 STOPPING = "What stopping early would have saved"
+RULES = "Which kind of rule is learned first"
 COPIES = "How the first copies move with data"
 WARNED = "How well collapse is told from the first fifth of a training"
 CAPACITY = "Whether the size of a network says when it copies"
@@ -33,6 +34,7 @@ def findings(study: Study) -> list[Finding]:
         (_leader(study), [*(_first(study, metric) for metric in _METRICS), _fresh(study)]),
         _foretold(study),
         (STOPPING, [_stopping(study)]),
+        (RULES, [*_orders(study), _never(study)]),
         (COPIES, [_copies(study)]),
         (WARNED, [_warned(study)]),
         (CAPACITY, [_capacity(study)]),
@@ -42,13 +44,13 @@ def findings(study: Study) -> list[Finding]:
 
 
 def _leader(study: Study) -> str:
-    """Who draws new consistent samples from the least data, as a claim."""
-    known = _known(study, "novel_c3")
-    if not known:
-        return FIRST
-    group, row = known[0]
-    n = text.number(round(row["per_rule"]))
-    return f"{study.label(group)} learns to draw from the least data: N50 = {n} samples a rule"
+    """Who draws, or else completes, from the least data, as a claim."""
+    for metric, verb in (("novel_c3", "draw"), ("completion_trained", "complete")):
+        known = _known(study, metric)
+        if known:
+            name, n = study.label(known[0][0]), text.number(round(known[0][1]["per_rule"]))
+            return f"{name} learns to {verb} from the least data: N50 = {n} samples a rule"
+    return FIRST
 
 
 def _known(study: Study, metric: str) -> list[tuple[Group, Row]]:
@@ -183,6 +185,38 @@ def _where(study: Study, found: Sequence[Row]) -> str:
         name = study.label((str(row["model"]), str(row["rule_set"])))
         counts[name] = counts.get(name, 0) + 1
     return f" ({', '.join(f'{name} {n}' for name, n in counts.items())})" if counts else ""
+
+
+def _orders(study: Study) -> list[str]:
+    """For each model the kinds of rules in the order in which they appear, at the most data."""
+    said = []
+    for group in study.groups():
+        found = [r for r in study.of("tau_rule", group) if r.get("n_reached")]
+        if not found:
+            continue
+        size = max((r["per_rule"] for r in found), key=lambda n: n or float("inf"))
+        here = study.of("tau_rule", group, per_rule=size)
+        known = sorted((r for r in here if r.get("tau")), key=lambda r: r["tau"])
+        order = [f"{r['kind']} after {text.number(round(r['tau']))}" for r in known]
+        some = [str(r["kind"]) for r in here if r["n_reached"] and not r.get("tau")]
+        late = [str(r["kind"]) for r in here if not r["n_reached"]]
+        parts = [
+            ", ".join(order) + " samples" if order else "",
+            f"in some trainings {text.listed(some)}" if some else "",
+            f"not by the end {text.listed(late)}" if late else "",
+        ]
+        name = f"{study.label(group)} at {read.amount(size)} samples a rule"
+        said.append(f"{name}: {'; '.join(p for p in parts if p)}.")
+    return said
+
+
+def _never(study: Study) -> str:
+    """Models in which nothing was learned by this measure."""
+    names = [
+        study.label(g) for g in study.groups()
+        if study.of("tau_rule", g) and not any(r["n_reached"] for r in study.of("tau_rule", g))
+    ]  # fmt: skip
+    return f"None by the end of any training: {text.listed(names)}." if names else ""
 
 
 def _copies(study: Study) -> str:
