@@ -140,7 +140,8 @@ def test_what_was_not_crossed_is_open():
     never, always = (part(rows, f"capacity/{m}.mini") for m in ("gpt2-tiny", "edm-tiny"))
     assert (never["copies_low"], never["copies_high"], never["copies"]) == (None, 25, None)
     assert (always["copies_low"], always["copies_high"]) == (6400, None)
-    assert (always["novel_low"], always["novel_high"]) == (6400, None)
+    assert (always["novel_low"], always["novel_high"]) == (None, None)
+    assert (always["copies_at_2"], always["novel_at_2"]) == ("within", "not told")
     fit = part(rows, "capacity_fit/copies/bits_per_parameter")
     assert fit["said"] == "cannot be tested: 0 of 3 models needed cross between two sizes"
 

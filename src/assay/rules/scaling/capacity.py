@@ -174,10 +174,10 @@ def _copies(runs: Sequence[Row], sizes: Sequence[int]) -> tuple[int | None, int 
 
 
 def _novel(runs: Sequence[Row], sizes: Sequence[int]) -> tuple[int | None, int | None]:
-    """The sizes around the first novel-C3 of half the model's reach; None as above."""
+    """The sizes around the first novel-C3 of half the model's reach; None where it has none."""
     reach = _mean(runs, sizes[-1], "novel_c3")
     if reach < collapse.LEAST_REACH:
-        return sizes[-1], None
+        return None, None  # nothing has risen
     first = next(s for s in sizes if _mean(runs, s, "novel_c3") >= collapse.POOR * reach)
     before = [size for size in sizes if size < first]
     return before[-1] if before else None, first
@@ -185,6 +185,8 @@ def _novel(runs: Sequence[Row], sizes: Sequence[int]) -> tuple[int | None, int |
 
 def _verdict(predicted: float | None, low: float | None, high: float | None) -> str:
     """Where a prediction lies beside what was measured."""
+    if low is None and high is None:
+        return "not told"
     if predicted is None or (high is not None and predicted > high):
         return "too many"
     return "too few" if low is not None and predicted < low else "within"

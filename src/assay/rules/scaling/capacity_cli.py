@@ -62,6 +62,8 @@ def _models(told: list[dict[str, Any]]) -> Any:
 
 def _bracket(row: dict[str, Any], name: str, form: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
+    if low is None and high is None:
+        return "-"
     if low is None:
         return f"below {high:{form}}"
     return f"above {low:{form}}" if high is None else f"{low:{form}} to {high:{form}}"
