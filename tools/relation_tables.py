@@ -22,7 +22,9 @@ Row = dict[str, Any]
 def done(run: Run) -> list[Row]:
     """The study's jobs that have been evaluated, in the order of samples and rule sets."""
     rows = [row for row in run.rows if row.get("status") == "done"]
-    return sorted(rows, key=lambda row: (row["model"], row["per_rule"], row["rule_set"]))
+    return sorted(
+        rows, key=lambda row: [row[name] for name in ("model", "per_rule", "rule_set", "seed")]
+    )
 
 
 def parts(run: Run, job: Row) -> list[Row]:
@@ -33,9 +35,9 @@ def parts(run: Run, job: Row) -> list[Row]:
 def main_table(run: Run) -> str:
     """Markdown: the headline figures of every job."""
     lines = [
-        "| model | samples a rule | rules | C3 | novel-C3 | the same at set level | completion, "
-        "trained | held out | n | training |",
-        "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|",
+        "| model | samples a rule | rules | seed | C3 | novel-C3 | the same at set level "
+        "| completion, trained | held out | n | training, wall |",
+        "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for job in done(run):
         held = next(row for row in parts(run, job) if row["key"] == "completion/r3c3")
@@ -49,9 +51,9 @@ def main_table(run: Run) -> str:
 def stages(run: Run) -> str:
     """Markdown: what C3 is made of, copies, and how evenly the rules are drawn."""
     lines = [
-        "| model | samples a rule | rules | AnyValid | row 1 | row 2 agrees | row 3 agrees "
+        "| model | samples a rule | rules | seed | AnyValid | row 1 | row 2 agrees | row 3 agrees "
         "| copied rows | natural | least-drawn rule: share of nominal |",
-        "|---|--:|---|--:|--:|--:|--:|--:|--:|---|",
+        "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     for job in done(run):
         drawn = [row for row in parts(run, job) if row["part"] == "rule" and row["trained"]]
@@ -65,8 +67,8 @@ def stages(run: Run) -> str:
 def rules(run: Run) -> str:
     """Markdown: completion of every held-out rule, and of trained rules below 0.95."""
     lines = [
-        "| model | samples a rule | rules | held out | trained, below 0.95 |",
-        "|---|--:|---|---|---|",
+        "| model | samples a rule | rules | seed | held out | trained, below 0.95 |",
+        "|---|--:|---|--:|---|---|",
     ]
     for job in done(run):
         rows = parts(run, job)
@@ -86,8 +88,8 @@ def rules(run: Run) -> str:
 TABLES = {"main": main_table, "stages": stages, "rules": rules}
 
 
-def _names(job: Row) -> tuple[str, str, str]:
-    return job["model"], f"{job['per_rule']:,}", job["rule_set"]
+def _names(job: Row) -> tuple[str, str, str, int]:
+    return job["model"], f"{job['per_rule']:,}", job["rule_set"], job["seed"]
 
 
 def _line(*cells: Any) -> str:
