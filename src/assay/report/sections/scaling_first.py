@@ -51,7 +51,7 @@ def _heat(study: Study, group: Group, span: tuple[float, float]) -> Figure | Non
         "type": "heatmap", "z": fig.compact(z), "x": x, "y": [text.safe(k) for k in kinds],
         "texttemplate": "%{text}", "customdata": hover, "colorscale": _FIRST,
         "hovertemplate": "%{customdata}<extra></extra>", "zmin": span[0], "zmax": span[1],
-        "showscale": False, "xgap": 2, "ygap": 2, "hoverongaps": False, "textfont": {"size": 11},
+        "showscale": False, "xgap": 2, "ygap": 2, "hoverongaps": False, "textfont": {"size": 10},
     }  # fmt: skip
     x_axis = axes.axis("samples per rule", type="category", showgrid=False, tickangle=0)
     y_axis = axes.axis("", type="category", autorange="reversed", showgrid=False)
@@ -80,7 +80,7 @@ def _short_time(row: Row | None) -> str:
         return ""
     n, n_all = row["n_reached"], len(row["taus"])
     first = "< " if row["tau_low"] is None and row["tau_high"] is not None else ""
-    return f"{first}{_thousands(10**time)}" + (f" {n}/{n_all}" if n < n_all else "")
+    return f"{first}{_thousands(10**time)}" + (f"<br>{n}/{n_all}" if n < n_all else "")
 
 
 def _thousands(value: float) -> str:
