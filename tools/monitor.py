@@ -1,6 +1,8 @@
 """Puts the figures of the score-error monitor's trial into docs/monitor.md.
 
 python tools/monitor.py out/monitor    after  assay guidance monitor --out out/monitor
+
+Of a trial that was broken off, the targets that are whole.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from assay.guidance.monitoring import proof
+from assay.guidance.monitoring import summary as monitor_summary
 from assay.runs import Run, write_aside
 
 PAGE = Path(__file__).parent.parent / "docs" / "monitor.md"
@@ -22,8 +26,14 @@ HEADS = (
 
 def tables(run: Run) -> str:
     """Markdown: all targets together by n and sizes, then target by target at the first n."""
-    every = [r for r in run.rows if r["kind"] == "summary" and r["scope"] in SCOPES]
-    first = run.config["n"][0]
+    config = proof.MonitorStudy.model_validate(run.config)
+    jobs = proof.jobs(config)
+    left = {j.target for j in jobs if not run.done(j.last(config))}
+    whole = [t for t in config.targets if t not in left]
+    cells = [r for r in run.rows if r.get("kind") == "cell" and r["target"] in whole]
+    found = monitor_summary.summaries(cells, config.sizes)
+    every = [r for r in found if r["scope"] in SCOPES]
+    first = config.n[0]
     together = [r for r in every if r["target"] == "all"]
     parts = [
         (_title(run, n, sizes), [r for r in together if r["n"] == n and r["sizes"] == sizes])
@@ -32,7 +42,12 @@ def tables(run: Run) -> str:
     ]
     apart = [r for r in every if r["target"] != "all" and r["n"] == first and r["sizes"] == "all"]
     parts.append((f"Target by target, {_title(run, first, 'all')}", apart))
-    return "\n\n".join(f"{title}:\n\n{_table(rows)}" for title, rows in parts if rows)
+    told = (
+        f"Seed {config.seed}, w = {', '.join(f'{w:g}' for w in config.w)}, {config.levels} noise "
+    )
+    told += f"levels; targets {', '.join(whole)}."
+    made = [f"{title}:\n\n{_table(rows)}" for title, rows in parts if rows]
+    return "\n\n".join([told, *made])
 
 
 def _title(run: Run, n: int, sizes: str) -> str:

@@ -117,7 +117,7 @@ def _scope(row: Row) -> str:
 
 def _ends(row: Row, name: str) -> str:
     ends = (text.number(rows.value(row, f"{name}_{end}"), 3) for end in ("low", "high"))
-    return f"{text.number(rows.value(row, name), 3)} (95 % interval {' to '.join(ends)})"
+    return f"{text.number(rows.value(row, name), 4)} (95 % interval {' to '.join(ends)})"
 
 
 def _briefly(row: Row) -> str:
@@ -216,7 +216,8 @@ def by_n(run: Run) -> list[Block]:
             x, y = [r["n"] for r in every], [r[column] for r in every]
             traces.append(fig.points(x, y, str(states), fig.SERIES[i]))
         if any(t["x"] for t in traces):
-            across = axes.axis("held-out samples", type="log")
+            every = sorted({r["n"] for r in found})
+            across = axes.axis("held-out samples", type="log", tickvals=every)
             panels.append(fig.figure(traces, across, axis, title))
     legend = [Mark(s, fig.SERIES[i], "point") for i, s in enumerate(_STATES.values())]
     caption = (
