@@ -293,6 +293,9 @@ def test_a_training_that_collapses_is_told_from_one_that_does_not(folder, tmp_pa
     said = early_answer.answer(rows, early_answer.read(tmp_path / "lost")[0]).said()
     assert said.startswith("lost: collapse with probability 0.")
     assert "For it: " in said
+    half = early_answer.answer(rows, early_answer.read(tmp_path / "kept")[0], "memorised")
+    assert half.said().startswith("kept: memorised with probability 0.")
+    assert half.row()["definition"] == "memorised"
 
 
 def test_a_training_that_has_just_begun_is_judged_by_evidence_as_young(folder, tmp_path):
@@ -337,7 +340,10 @@ def test_table_and_rows(folder, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda p: job(p, True, family="ddpm"), "family 'ddpm' is not in the evidence, which has"),
+        (
+            lambda p: job(p, True, family="ddpm"),
+            "'ddpm' is not in the evidence on collapse",
+        ),
         (lambda p: job(p, True, steps=STEPS[4:]), "has 0 probes in the first fifth of its 1000"),
         (lambda p: job(p, True, steps=STEPS[:1]), "has 1 probes in the first fifth of its 1000"),
         (lambda p: p, "no such folder"),

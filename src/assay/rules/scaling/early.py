@@ -37,7 +37,7 @@ PENALTY = 0.1
 MAIN = "collapse"
 SCHEMES = ("cell", "family", "size")
 SHARES = (0.05, 0.1, FIFTH, 0.5)  # of the steps, at which it is asked how early it is known
-LEAST = 10  # trainings
+LEAST = 8  # trainings
 _FOLDS, _REPEATS, _SEED = 5, 5, 0
 
 
@@ -135,7 +135,7 @@ class Evidence:
 def evidence(rows: Sequence[Row], share: float = FIFTH, definition: str = MAIN) -> Evidence:
     """What the rows of studies say about an outcome (`collapse.DEFINITIONS`).
 
-    ValueError where fewer than ten trainings have both an outcome and early probes, or fewer
+    ValueError where fewer than eight trainings have both an outcome and early probes, or fewer
     than two cells a collapse, or a training without.
     """
     known = [t for t in collapse.trainings(rows) if t.outcomes[definition] is not None]

@@ -94,9 +94,10 @@ def _probed(asked: Asked) -> bool:
 
 @dataclass(frozen=True)
 class Answer:
-    """Probability of collapse with its interval; what each signal adds to the log odds."""
+    """Probability of an outcome with its interval; what each signal adds to the log odds."""
 
     name: str
+    definition: str
     family: str
     share: float
     probability: float
@@ -111,6 +112,7 @@ class Answer:
         """As a JSON row."""
         return {
             "key": f"warning_answer/{self.name}", "part": "warning_answer", "n": self.n,
+            "definition": self.definition,
             "n_cells": self.n_cells, "family": self.family, "share": self.share,
             "probability": self.probability, "probability_low": self.low,
             "probability_high": self.high, "base_rate": self.base_rate, "parts": self.parts,
@@ -118,10 +120,11 @@ class Answer:
 
     def said(self) -> str:
         """One paragraph."""
+        told = {"collapse": "collapsed", "poor": "ended poor", "memorised": "memorised"}
         lines = [
-            f"{self.name}: collapse with probability {self.probability:.2f} ({self.low:.2f} to "
-            f"{self.high:.2f}), by its probes up to {self.share:.0%} of the steps; of {self.n} "
-            f"trainings in the evidence {self.base_rate:.0%} collapsed."
+            f"{self.name}: {self.definition} with probability {self.probability:.2f} "
+            f"({self.low:.2f} to {self.high:.2f}), by its probes up to {self.share:.0%} of the steps; of {self.n} "
+            f"trainings in the evidence {self.base_rate:.0%} {told[self.definition]}."
         ]
         for what, sign in (("For it", 1), ("Against it", -1)):
             strong = [p for p in self.parts if sign * p["adds"] > 0.05][:3]
@@ -133,19 +136,19 @@ class Answer:
         return " ".join(lines)
 
 
-def answer(rows: Sequence[Row], asked: Asked) -> Answer:
-    """What the evidence in rows of studies says about a training.
+def answer(rows: Sequence[Row], asked: Asked, definition: str = early.MAIN) -> Answer:
+    """What the evidence in rows of studies says about a training (`collapse.DEFINITIONS`).
 
     ValueError where it lacks probes in its first fifth, its family is not in the evidence, or
     the evidence is too little.
     """
     share = asked.share
-    made = early.evidence([row for row in rows if not asked.same(row)], share)
+    made = early.evidence([row for row in rows if not asked.same(row)], share, definition)
     family = asked.recipe["family"]
     known = sorted(set(made.column("family")))
     if family not in known:
         raise ValueError(
-            f"{asked.name}: family {family!r} is not in the evidence, which has "
+            f"{asked.name}: family {family!r} is not in the evidence on {definition}, which has "
             f"{', '.join(known)}; add a study of it"
         )
     values = collapse.signals(asked.probes, asked.n_steps, share)
@@ -153,7 +156,7 @@ def answer(rows: Sequence[Row], asked: Asked) -> Answer:
     fit = early.Warner(made.table, made.events)
     low, high = np.quantile(_drawn(made, values), [0.025, 0.975])
     return Answer(
-        asked.name, family, share, float(fit.probability(values[None])[0]), float(low),
+        asked.name, definition, family, share, float(fit.probability(values[None])[0]), float(low),
         float(high), float(made.events.mean()), len(made.trainings), len(set(made.cells)),
         _parts(made, fit, values),
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -17,6 +17,7 @@ def warn(
     /,
     *,
     run: Path | None = None,
+    outcome: Literal["collapse", "poor", "memorised"] = "collapse",
     json: Annotated[bool, _FLAG] = False,
 ) -> None:
     """Forecast a training's collapse from its first fifth, or say how well that can be done.
@@ -32,6 +33,9 @@ def warn(
         Folders that `assay rules scale` has written: the evidence.
     run
         Folder of a training with probes, STUDY/jobs/JOB, finished or not; or a whole study.
+    outcome
+        What --run forecasts: collapse, or one half of it: novel-C3 ends low (poor), copies
+        above nature or a rising validation loss (memorised).
     json
         JSON rows on standard output.
     """
@@ -43,7 +47,7 @@ def warn(
     if run is not None:
         asked = early_answer.read(run)
         bar = progress.track(asked, "early warnings", len(asked))
-        found = [early_answer.answer(rows, one) for one in bar]
+        found = [early_answer.answer(rows, one, outcome) for one in bar]
         if json:
             sys.stdout.writelines(runs.dumps(one.row()) + "\n" for one in found)
         else:
