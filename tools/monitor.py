@@ -72,7 +72,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [
         row["target"], str(row["n"]), row["states"], SCOPES[row["scope"]],
         f"{row['known']} of {row['cells']}", _share(row["share_below"]),
-        _share(row["share_unknown"]), _interval(row, "rank"), _interval(row, "ratio"),
+        _share(row["share_unknown"]), _interval(row, "rank", 4), _interval(row, "ratio", 3),
         "" if row["span"] is None else f"{row['span']:.2g}",
         _share(row["holds"]), _share(row["bounds_hold"]), met,
     ]  # fmt: skip
@@ -82,10 +82,11 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.0%}".replace("%", " %")
 
 
-def _interval(row: dict[str, Any], name: str) -> str:
+def _interval(row: dict[str, Any], name: str, digits: int) -> str:
     if row[name] is None:
         return ""
-    return f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
+    low, high = (row[f"{name}_{end}"] for end in ("low", "high"))
+    return f"{row[name]:.{digits}f} ({low:.3f} to {high:.3f})"
 
 
 def main() -> int:

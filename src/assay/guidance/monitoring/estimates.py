@@ -142,6 +142,9 @@ def judge(found: Estimate, config: Any, why: str = "") -> dict[str, Any]:
         return row | {"error": error, "error_low": low, "error_high": high, "status": KNOWN}
     if found.squared - found.quantile * found.se <= 0:
         bound = {"error_high": high, "error_low": low, "status": BELOW}
-        return row | bound | {"reason": f"no error was told from none; it is under {high:.3g}"}
+        told = f"no error was told from none; it is under {high:.3g}"
+        if low > 0:
+            told = f"some levels know of an error; it is between {low:.3g} and {high:.3g}"
+        return row | bound | {"reason": told}
     wide = f"the interval {low:.3g} to {high:.3g} is wider than a factor {config.spread:g}"
     return row | {"reason": wide}
