@@ -249,6 +249,12 @@ def test_too_little_evidence_is_said():
 # ---- assay rules warn ------------------------------------------------------------------------
 
 
+@pytest.fixture
+def few_draws(monkeypatch):
+    """Intervals from fewer refits than users get."""
+    monkeypatch.setattr(early_answer, "_DRAWS", 20)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A study in which gaps announce collapse."""
@@ -276,6 +282,7 @@ def job(path, lost, family="edm", steps=STEPS, seed=9):
     return path
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_a_training_that_collapses_is_told_from_one_that_does_not(folder, tmp_path, capsys):
     paths = [str(job(tmp_path / name, name == "lost")) for name in ("lost", "kept")]
     answers = []
@@ -298,6 +305,7 @@ def test_a_training_that_collapses_is_told_from_one_that_does_not(folder, tmp_pa
     assert half.row()["definition"] == "memorised"
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_a_training_that_has_just_begun_is_judged_by_evidence_as_young(folder, tmp_path):
     rows = early_answer.study_rows(folder)
     (asked,) = early_answer.read(job(tmp_path / "young", True, steps=STEPS[:3]))
@@ -307,6 +315,7 @@ def test_a_training_that_has_just_begun_is_judged_by_evidence_as_young(folder, t
     assert whole.share == 0.2
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_a_training_is_no_evidence_on_itself(folder, tmp_path):
     rows = early_answer.study_rows(folder)
     (asked,) = early_answer.read(job(tmp_path / "own", True, seed=0))
@@ -325,7 +334,7 @@ def test_a_whole_study_is_answered_job_by_job(folder, tmp_path):
 
 
 def test_table_and_rows(folder, capsys, monkeypatch):
-    monkeypatch.setattr(early, "SHARES", (0.1, early.FIFTH))
+    monkeypatch.setattr(early, "SHARES", (early.FIFTH,))
     monkeypatch.setattr(early, "_REPEATS", 1)
     assert cli.main(["rules", "warn", str(folder), "--json"]) in (None, 0)
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
