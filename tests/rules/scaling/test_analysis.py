@@ -165,6 +165,8 @@ def test_analysis_is_made_again_when_the_study_grows_and_not_otherwise(
     made = (folder / "analysis" / "rows.jsonl").stat().st_mtime_ns
     assert _updated(folder).config == first.config
     assert (folder / "analysis" / "rows.jsonl").stat().st_mtime_ns == made
+    monkeypatch.setattr(analysis, "_code", lambda: "other")
+    assert _updated(folder).config["code"] == "other"
     write_study(folder, study_rows)
     again = _updated(folder)
     assert again.config["n_jobs"] == len(study_rows)

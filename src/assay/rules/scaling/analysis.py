@@ -1,14 +1,14 @@
 """What follows from a study, as rows of a Run of its own: STUDY/analysis.
 
-    config.json   the study's configuration, how many jobs, and a digest of their rows
+    config.json   the study's configuration, how many jobs, digests of their rows and of the code
     rows.jsonl    "part" says what a row is:
         threshold, curve, held_out, held_out_summary, fresh                    `fitted`
         tau_rule, tau_mem, tau_mem_growth, stopping                            `moments`
         warning, warning_signal, warning_run, warning_said, warning_lacking    `early`
         capacity, capacity_run, capacity_fit, capacity_said                    `capacity`
 
-It is made again where the study has grown, aside, and put in place whole; what was left unfinished
-is gone on with, and until then the old one stays.
+It is made again where the study has grown or the code is another, aside, and put in place whole;
+what was left unfinished is gone on with, and until then the old one stays.
 """
 
 from __future__ import annotations
@@ -21,12 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from assay import progress
-from assay.rules.scaling import capacity, early, fitted, moments
+from assay.rules.scaling import (
+    auroc,
+    capacity,
+    collapse,
+    databits,
+    early,
+    fitted,
+    moments,
+    thresholds,
+)
 from assay.runs import Run, dumps
 
 KIND = "rules.scale.analysis"
 FOLDER = "analysis"
-_VERSION = 1  # another one makes every analysis again
+_CODE = (auroc, capacity, collapse, databits, early, fitted, moments, thresholds)
 _ASIDE, _OLD = ".analysis.part", ".analysis.old.part"
 
 Rows = Sequence[Mapping[str, Any]]
@@ -85,7 +94,13 @@ def _done(folder: Path) -> list[dict[str, Any]]:
 def _config(study: Mapping[str, Any], done: Rows) -> dict[str, Any]:
     digest = hashlib.sha256(dumps(done).encode()).hexdigest()
     return {"kind": KIND, "study": dict(study), "n_jobs": len(done), "digest": digest,
-            "parts": list(PARTS), "version": _VERSION}  # fmt: skip
+            "parts": list(PARTS), "code": _code()}  # fmt: skip
+
+
+def _code() -> str:
+    """A digest of the modules that make the rows: other code, other rows."""
+    sources = [Path(str(module.__file__)).read_bytes() for module in _CODE]
+    return hashlib.sha256(b"".join(sources)).hexdigest()
 
 
 def _config_of(folder: Path) -> dict[str, Any] | None:
