@@ -124,7 +124,8 @@ class Answer:
         lines = [
             f"{self.name}: {self.definition} with probability {self.probability:.2f} "
             f"({self.low:.2f} to {self.high:.2f}), by its probes up to {self.share:.0%} of the "
-            f"steps; of {self.n} trainings in the evidence {self.base_rate:.0%} {told[self.definition]}."
+            f"steps; of {self.n} trainings in the evidence {self.base_rate:.0%} "
+            f"{told[self.definition]}."
         ]
         for what, sign in (("For it", 1), ("Against it", -1)):
             strong = [p for p in self.parts if sign * p["adds"] > 0.05][:3]
