@@ -26,7 +26,8 @@ def dit(preset: str, conditional: bool = False) -> Recipe:
     (gradients are clipped at norm 1, the paper's were not). DDIM in 100 steps, completion by
     replacement. Published, split 0: C3 0.602 (S) and 0.638 (B) from 1.6M samples, 0.620 and 0.627
     from 16M, raw weights. small: 8 layers of width 256, v predicted, amortised completion. tiny:
-    genraven-mini, occupancy alone, a token a panel.
+    genraven-mini, occupancy alone, a token a panel; measured on new samples without end: trained
+    completion 0.37 (marginal fill 0.10), C3 0.004 at T = 1 (examples/tiny.toml).
     """
     if preset in ("s", "b"):
         options = DdpmConfig(

@@ -34,7 +34,8 @@ def edm(preset: str, conditional: bool = False) -> Recipe:
     samples; Heun in 18 steps, completion by replacement. Published, split 0, C3 by samples seen
     in training: x2 0.446 (0.16M), 0.532 (1.6M), 0.536 (16M); x3 0.410, 0.574, 0.572.
     small: 64 channels, sigma_data 1, amortised completion, for some hours on two cores. tiny:
-    genraven-mini, occupancy alone, two minutes on one core.
+    genraven-mini, occupancy alone, two minutes on one core; measured at 6,400 samples a rule:
+    trained completion 0.39 (marginal fill 0.09), C3 0.008 at T = 1 (examples/scaling-mini.toml).
     """
     tiny = preset == "tiny"
     network = _NETWORKS[preset]

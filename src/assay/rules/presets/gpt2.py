@@ -35,7 +35,9 @@ def gpt2(preset: str, conditional: bool = False) -> Recipe:
     samples, AdamW 1e-4, dropout 0.1. The authors' later figures with this head, split 0, S and M:
     completion over 40 rules 0.760 and 0.876, C3 0.963 and 0.980 from 16M samples; 0.800 and 0.876,
     0.953 and 0.966 from 1.6M. small: 8 layers of width 320, told rows, panels and cells, Muon, for
-    some hours on two cores. tiny: genraven-mini, occupancy alone.
+    some hours on two cores. tiny: genraven-mini, occupancy alone; measured at 6,400 samples a
+    rule, two seeds far apart: trained completion 0.35 and 0.64 (marginal fill 0.09), C3 0.04 and
+    0.09 at T = 1 (examples/scaling-mini.toml).
     """
     return autoregressive("gpt2", SIZES[preset], "joint", preset, conditional)
 

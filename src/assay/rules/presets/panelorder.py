@@ -44,7 +44,7 @@ def panelorder(preset: str, conditional: bool = False) -> Recipe:
 def _fit(preset: str) -> FitConfig:
     steps, batch, rate, matrices = {
         "paper": (100_000, 256, 1e-3, 0.02),
-        "small": (4000, 128, 2e-3, 0.02),
+        "small": (3000, 128, 2e-3, 0.02),
         "tiny": (1400, 32, 4e-3, 0.04),
     }[preset]
     schedule = Schedule(warmup=50 if preset == "tiny" else 200)

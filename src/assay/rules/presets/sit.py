@@ -14,7 +14,8 @@ def sit(preset: str, conditional: bool = False) -> Recipe:
     trained as DiT's; Euler in 50 steps, completion by replacement. Published, split 0: C3 0.766
     (S) and 0.771 (B) from 1.6M samples, 0.754 and 0.785 from 16M, by an adaptive solver
     (``tolerance``) on raw weights. small: 8 layers of width 256, amortised completion. tiny:
-    genraven-mini, occupancy alone, a token a panel.
+    genraven-mini, occupancy alone, a token a panel; measured at 6,400 samples a rule: trained
+    completion 0.48 (marginal fill 0.09), C3 0.003 at T = 1 (examples/scaling-mini.toml).
     """
     if preset in ("s", "b"):
         options = FlowConfig(
