@@ -170,3 +170,7 @@ def test_configs_are_refused_in_words():
     with pytest.raises(ValueError, match="any_panel"):
         evaluate.EvaluateConfig(protocols=("everything",))
     assert evaluate.EvaluateConfig(levels=("panel",)).levels == ("row", "set_row", "panel")
+    usual = evaluate.EvaluateConfig()
+    assert evaluate.EvaluateConfig(levels=usual.levels[::-1]) == usual
+    with pytest.raises(ValueError, match="level 'cell' is unknown"):
+        evaluate.EvaluateConfig(levels=("cell",))

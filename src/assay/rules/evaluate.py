@@ -74,7 +74,12 @@ class EvaluateConfig(Config):
     @field_validator("levels")
     @classmethod
     def _with_rows(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(("row", "set_row", *levels)))  # novel-C3 needs these two
+        unknown = set(levels) - set(memorisation.LEVELS)
+        if unknown:
+            known = ", ".join(memorisation.LEVELS)
+            raise ValueError(f"level {min(unknown)!r} is unknown; choose from {known}")
+        wanted = {"row", "set_row", *levels}  # novel-C3 needs these two
+        return tuple(level for level in memorisation.LEVELS if level in wanted)
 
 
 class Evaluation:
