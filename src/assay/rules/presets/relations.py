@@ -15,7 +15,8 @@ def relations(preset: str, conditional: bool = False) -> Recipe:
     small: 32 relations over 36 sets, 4,000 samples of each rule, about a minute of one processor;
     measured (examples/relations.toml, split 0, seed 0, n = 10,000): novel-C3 0.930 at T = 1,
     completion 1.000 of trained rules and 0.993 of held-out ones; from 400 samples of each rule
-    0.912, 1.000 and 0.998. tiny: 16 relations on genraven-mini.
+    0.912, 1.000 and 0.998. tiny: 16 relations on genraven-mini, streamed: C3 0.979,
+    completion 1.000 and 0.002 (n = 2,000): no other unit is there to know held-out rules from.
     """
     tiny = preset == "tiny"
     network = RelationNetConfig(widths=(9,), relations=16) if tiny else RelationNetConfig()
