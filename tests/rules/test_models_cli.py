@@ -210,7 +210,7 @@ def test_recipes_and_models_are_listed(run, trained, tmp_path, monkeypatch):
     code, out, _ = run("models")
     assert "small" in out
     row = modelfile.about(tmp_path / "small")["rows"][0]
-    assert f"{row['c3']:.3f}│" in out
+    assert f"{row['c3']:.3f}" in out
     assert f".000–{row['c3_high']:.3f}".replace("–0", "–") in out
     code, out, _ = run("compare", "small", tmp_path / "small.safetensors", "--out", "c.html")
     assert code == 0

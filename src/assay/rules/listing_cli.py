@@ -51,6 +51,7 @@ def models(*, names: Annotated[bool, _FLAG] = False) -> None:
     if names:
         _lines(shipping.names())
         return
+    from assay import terminal
     from assay.rules import tables
 
     table = tables.table(
@@ -63,7 +64,7 @@ def models(*, names: Annotated[bool, _FLAG] = False) -> None:
         rows = tables.by_key(said["rows"])
         drawn, filled = rows.get(tables.UNCONDITIONAL), rows.get(tables.COMPLETION)
         table.add_row(
-            tables.plain(name),
+            terminal.escape(name),
             said["recipe"]["family"],
             tables.count(said["parameters"]),
             tables.count(said["samples_seen"]),

@@ -126,7 +126,9 @@ def _config(flags: Measured) -> Any:
             bf16=flags.bf16,
         )
     except ValidationError as error:
-        raise ValueError(f"--{refusal.line(error, given=True)}") from None
+        flag, _, said = refusal.line(error).partition(": ")
+        value = error.errors()[0]["input"]
+        raise ValueError(f"--{flag.replace('_', '-')} {value}: {said}") from None
 
 
 def _saved(model: str, out: Path | None, config: dict[str, Any]) -> Any:
