@@ -174,8 +174,9 @@ def test_learned_model_of_digits_is_measured_with_its_held_out_images():
     rows = list(learned.rows("cond", learned.study(model="digits8", w=(1.0,))))
     total = next(r for r in rows if r["sigma"] is None and r["states"] == "held-out")
     assert total["n"] == len(image_data.load("digits8").heldout.of(3))
-    # of eps, whose own size is 8 in 64 dimensions: a trained network is wrong by less than half
-    assert total["status"] == "known"
-    assert 0.1 < total["error"] < 4
+    # of eps, whose own size is 8 in 64 dimensions: a trained network is wrong by less than half;
+    # 46 images tell between what the error lies, within little more than a factor 2
+    assert 0.1 < total["error_low"] < total["error_high"] < 4
+    assert total["error_high"] < 3 * total["error_low"]
     assert {r["w"] for r in rows if r["states"] == "visited"} == {1.0}
     assert len({r["key"] for r in rows}) == len(rows)
