@@ -11,7 +11,8 @@ ends, so that levels at which a small error drowns do not hide what the others k
 interval is that of the logarithm, with what both errors have in common counted once.
 
 status: "known" (both ends of the interval positive and within a factor), "below resolution"
-(consistent with no error; error_high bounds it), "unknown" (with a reason; nothing is claimed).
+(consistent with no error, error_high bounds it; a total whose levels know of an error lies
+between error_low and error_high, more than that factor apart), "unknown" (with a reason; nothing is claimed).
 """
 
 from __future__ import annotations
