@@ -12,7 +12,8 @@ interval is that of the logarithm, with what both errors have in common counted 
 
 status: "known" (both ends of the interval positive and within a factor), "below resolution"
 (consistent with no error, error_high bounds it; a total whose levels know of an error lies
-between error_low and error_high, more than that factor apart), "unknown" (with a reason; nothing is claimed).
+between error_low and error_high, more than that factor apart), "unknown" (with a reason; nothing
+is claimed).
 """
 
 from __future__ import annotations
