@@ -15,9 +15,9 @@ def panelorder(preset: str, conditional: bool = False) -> Recipe:
     paper: 12 layers of width 384, the size of the published GPT-2 S, whose figures are its mark:
     trained and held-out completion 0.76 together and C3 0.96 with a joint head, at 16 M samples.
     small: 6 layers of width 192, an hour of one core; measured: trained completion 0.09 (marginal
-    fill 0.06), C3 0.02 at T = 1 (shipped as `panelorder`). tiny: genraven-mini, occupancy alone, within
-    two minutes on one core; measured there: trained completion 0.80 (marginal fill 0.09), C3 0.30
-    at T = 1.
+    fill 0.06), C3 0.02 at T = 1 (shipped as `panelorder`). tiny: genraven-mini, occupancy alone,
+    within two minutes on one core; measured there: trained completion 0.80 (marginal fill 0.09),
+    C3 0.30 at T = 1.
     """
     sizes = {
         "paper": TransformerConfig(width=384, layers=12, heads=6),
