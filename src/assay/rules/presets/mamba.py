@@ -23,7 +23,8 @@ def mamba(preset: str, conditional: bool = False) -> Recipe:
 
     medium: 24 layers of width 768, states of 32 numbers a channel, trained as in the paper.
     small: 10 layers of width 320, told rows, panels and cells, Muon, for some hours on two cores.
-    tiny: genraven-mini, occupancy alone.
+    tiny: genraven-mini, occupancy alone; measured on new samples without end: trained completion
+    0.43 (marginal fill 0.10), C3 0.023 at T = 1 (examples/tiny.toml).
     """
     return autoregressive("mamba", SIZES[preset], "joint", preset, conditional)
 
