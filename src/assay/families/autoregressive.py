@@ -45,14 +45,6 @@ class Autoregressive(base.Family):
         """(n,) mean over tokens of -log p; the labels of a conditional network partly dropped."""
         return -self._log_prob(batch["x"], self._label(batch, rng)).mean(1)
 
-    def _label(self, batch: base.Batch, rng: Streams) -> torch.Tensor | None:
-        """The labels, some of them dropped to 0, for a network that has any."""
-        if not self.n_labels:
-            return None
-        label = batch["label"].to(self.device)
-        dropped = rng.rand(len(label)).to(self.device) < self.config.label_drop
-        return label.masked_fill(dropped, 0)
-
     def _log_prob(self, x: torch.Tensor, label: torch.Tensor | None) -> torch.Tensor:
         x = x.to(self.device).long()
         return self.head.log_prob(self.network(x, label), x)

@@ -31,6 +31,7 @@ class Family(torch.nn.Module, abc.ABC):
     """A network and a corruption. ``shape`` is that of one sample's codes."""
 
     network: Any
+    config: Any
     shape: tuple[int, ...]
     bound: tuple[int, float] | None = None  # label and w, where `guided` has bound them
 
@@ -65,6 +66,14 @@ class Family(torch.nn.Module, abc.ABC):
     def n_labels(self) -> int:
         """How many labels the network knows; 0 for a model without."""
         return getattr(self.network.config, "n_labels", 0)
+
+    def _label(self, batch: Batch, rng: Streams) -> torch.Tensor | None:
+        """The labels, a share config.label_drop of them 0, for a network that has any."""
+        if not self.n_labels:
+            return None
+        label = batch["label"].to(self.device)
+        dropped = rng.rand(len(label)).to(self.device) < self.config.label_drop
+        return label.masked_fill(dropped, 0)
 
     def guided(self, label: int, w: float = 0.0) -> Family:
         """The same parameters with a condition bound: `sample` and `complete` draw given it.

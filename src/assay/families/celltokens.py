@@ -60,14 +60,6 @@ class CellTokens(base.Family):
             )
         return x, unknown
 
-    def _label(self, batch: base.Batch, rng: Streams) -> torch.Tensor | None:
-        """The labels, some of them dropped to 0, for a network that has any."""
-        if not self.n_labels:
-            return None
-        label = batch["label"].to(self.device)
-        dropped = rng.rand(len(label)).to(self.device) < self.config.label_drop
-        return label.masked_fill(dropped, 0)
-
     def _labels(self, n: int) -> list[torch.Tensor]:
         """The labels (n,) that draws are made under: one, or one and none to guide away from."""
         label, w = self.bound or (0, 0.0)

@@ -104,14 +104,6 @@ class Continuous(base.Family):
         off = self._denoise(x, sigma, label, extra, rng) - x0
         return denoisers.per_sample(self._weight(sigma), x0) * off.square()
 
-    def _label(self, batch: base.Batch, rng: Streams) -> torch.Tensor | None:
-        """The labels, some of them dropped to 0, for a network that has any."""
-        if not self.n_labels:
-            return None
-        label = batch["label"].to(self.device)
-        dropped = rng.rand(len(label)).to(self.device) < self.config.label_drop
-        return label.masked_fill(dropped, 0)
-
     def _unknown(self, n: int, rng: Streams) -> torch.Tensor | None:
         """bool (n, 1, H, W), True where unknown in training; None for a network not told."""
         if not self.amortised:

@@ -42,11 +42,7 @@ class Relations(base.Family):
 
     def loss(self, batch: base.Batch, rng: Streams) -> torch.Tensor:
         """(n,) -log p(x) in nats, given the label for a network that has labels."""
-        label = None
-        if self.n_labels:
-            label = batch["label"].to(self.device)
-            dropped = rng.rand(len(label)).to(self.device) < self.config.label_drop
-            label = label.masked_fill(dropped, 0)
+        label = self._label(batch, rng)
         return -self.network.log_prob(batch["x"].to(self.device).long(), label)
 
     @torch.no_grad()

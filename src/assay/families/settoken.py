@@ -50,14 +50,6 @@ class SetTokens(base.Family):
         weight = torch.where(last, self.config.last_weight, 1.0)
         return -(weight * (lp @ self.set_weights.to(lp))).sum(1) / weight.sum(1)
 
-    def _label(self, batch: base.Batch, rng: Streams) -> torch.Tensor | None:
-        """The labels, some of them dropped to 0, for a network that has any."""
-        if not getattr(self.network.config, "n_labels", 0):
-            return None
-        label = batch["label"].to(self.device)
-        dropped = rng.rand(len(label)).to(self.device) < self.config.label_drop
-        return label.masked_fill(dropped, 0)
-
     @torch.no_grad()
     def log_prob(self, x: torch.Tensor, label: torch.Tensor | None = None) -> torch.Tensor:
         """(n, 9, U): log p of each token of x, in the natural order."""
