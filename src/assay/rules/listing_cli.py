@@ -22,18 +22,18 @@ def recipes(*, names: Annotated[bool, _FLAG] = False) -> None:
     names
         Names only, one a line.
     """
+    from assay import terminal
     from assay.rules import recipes as known
-    from assay.rules import tables
 
     if names:
         _lines(known.NAMES)
         return
-    table = tables.table("recipes", "recipe", "family", "what it is", left=3)
+    table = terminal.table("recipes", "recipe", "family", "what it is", left=3)
     for name in known.NAMES:
         make = known.RECIPES[name.rpartition("-")[0]][0]
         words = (make.__doc__ or "").strip().splitlines() or [""]
         table.add_row(name, known.get(name).family, words[0].rstrip("."))
-    tables.show(table)
+    terminal.show(table)
 
 
 def models(*, names: Annotated[bool, _FLAG] = False) -> None:
@@ -54,7 +54,7 @@ def models(*, names: Annotated[bool, _FLAG] = False) -> None:
     from assay import terminal
     from assay.rules import tables
 
-    table = tables.table(
+    table = terminal.table(
         "shipped models: shares and 95 % intervals; samples at T = 1, completion of trained rules",
         "name", "family", "parameters", "samples", "C3", "novel-C3", "completion",
         left=2,
@@ -72,7 +72,7 @@ def models(*, names: Annotated[bool, _FLAG] = False) -> None:
             tables.stacked(tables.triple(drawn, "novel_c3")),
             tables.stacked(tables.triple(filled, "trained")),
         )
-    tables.show(table if table.row_count else "no model is shipped with this version")
+    terminal.show(table if table.row_count else "no model is shipped with this version")
 
 
 def compare(first: str, /, *others: str, out: Path | None = None) -> None:
@@ -89,15 +89,15 @@ def compare(first: str, /, *others: str, out: Path | None = None) -> None:
     out
         Picture to write: .html (self-contained, with the table), .svg or .png.
     """
+    from assay import terminal
     from assay.rules import compare as comparing
-    from assay.rules import tables
 
     if out is not None and out.suffix.lower() not in comparing.ENDINGS:
         raise ValueError(f"--out {out}: a comparison ends in {', '.join(comparing.ENDINGS)}")
     results = [comparing.read(source) for source in (first, *others)]
-    tables.show(*comparing.tables(results))
+    terminal.show(*comparing.tables(results))
     if out is not None:
-        tables.show(f"picture: {comparing.save(out, results)}")
+        terminal.show(f"picture: {comparing.save(out, results)}")
 
 
 def _lines(names: Iterable[str]) -> None:

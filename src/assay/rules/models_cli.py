@@ -82,7 +82,7 @@ def evaluate(
     json
         Rows on standard output, one JSON object a line, instead of tables.
     """
-    from assay import progress, runs
+    from assay import progress, runs, terminal
     from assay.rules import evaluate as evaluation
     from assay.rules import tables
 
@@ -97,9 +97,9 @@ def evaluate(
     if json:
         sys.stdout.writelines(runs.dumps(row) + "\n" for row in rows)
         return
-    tables.show(*tables.evaluation(model, rows))
+    terminal.show(*tables.evaluation(model, rows))
     if path is not None:
-        tables.show(f"rows: {path / 'rows.jsonl'}")
+        terminal.show(f"rows: {path / 'rows.jsonl'}")
 
 
 def _config(flags: Measured) -> Any:
@@ -294,18 +294,19 @@ def _check_files(out: Path | None, png: Path | None) -> None:
 
 def _written(x: np.ndarray, out: Path | None, png: Path | None, title: str) -> None:
     """Write panels and their picture, and print what the checker says of them."""
+    from assay import terminal
     from assay.rules import draw, evaluate, genraven, tables
 
     if out is not None:
         _save_array(out, x)
-        tables.show(f"panels: {out}")
+        terminal.show(f"panels: {out}")
     if png is not None:
-        tables.show(f"picture: {draw.save(png, x[: draw.MOST], title=title)}")
+        terminal.show(f"picture: {draw.save(png, x[: draw.MOST], title=title)}")
     found = evaluate.measures(genraven.check(x))
-    shown = tables.table(f"{len(x):,} samples", "measure", "share", "95 % interval")
+    shown = terminal.table(f"{len(x):,} samples", "measure", "share", "95 % interval")
     for name, label in (("c3", "C3"), ("c2", "C2"), ("any_valid", "AnyValid")):
         shown.add_row(label, *tables.share(found, name))
-    tables.show(shown)
+    terminal.show(shown)
 
 
 def _save_array(out: Path, x: np.ndarray) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.table import Table
 
-from assay.terminal import show as show
 from assay.terminal import table
 
 Row = Mapping[str, Any]

@@ -25,8 +25,7 @@ def capacity_rule(studies: list[Path], /, *, json: Annotated[bool, _FLAG] = Fals
     json
         JSON rows on standard output.
     """
-    from assay import runs
-    from assay.rules import tables
+    from assay import runs, terminal
     from assay.rules.scaling import capacity, early_answer
 
     rows = [row for path in studies for row in early_answer.study_rows(path)]
@@ -37,17 +36,18 @@ def capacity_rule(studies: list[Path], /, *, json: Annotated[bool, _FLAG] = Fals
     if json:
         sys.stdout.writelines(runs.dumps(row) + "\n" for row in told)
         return
-    tables.show(_models(told), _rules(told))
+    terminal.show(_models(told), _rules(told))
 
 
 def _models(told: list[dict[str, Any]]) -> Any:
+    from assay import terminal
     from assay.rules import tables
 
     first = next(row for row in told if row["part"] == "capacity")
     title = f"samples per rule; a sample of {first['model']} has {first['sample_bits']:.2f} bits"
     titles = ("model", "parameters", "copies end", "bits a parameter", "novel-C3 rises",
               "at 2 bits", "at 3.6 bits", "held at most")  # fmt: skip
-    table = tables.table(title, *titles)
+    table = terminal.table(title, *titles)
     for row in told:
         if row["part"] == "capacity":
             held = row["held_per_parameter"]
@@ -70,9 +70,9 @@ def _bracket(row: dict[str, Any], name: str, form: str) -> str:
 
 
 def _rules(told: list[dict[str, Any]]) -> Any:
-    from assay.rules import tables
+    from assay import terminal
 
-    table = tables.table("what orders configurations, and predicts models left out", "threshold",
+    table = terminal.table("what orders configurations, and predicts models left out", "threshold",
                          "rule", "rank correlation", "n", "prediction", left=2)  # fmt: skip
     for row in told:
         if row["part"] == "capacity_fit":

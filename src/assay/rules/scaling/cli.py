@@ -55,8 +55,7 @@ def scale(
     json
         Rows of the jobs on standard output, one JSON object a line, instead of a table.
     """
-    from assay import runs
-    from assay.rules import tables
+    from assay import runs, terminal
     from assay.rules.scaling import analysis, study
     from assay.rules.scaling import config as configs
 
@@ -71,10 +70,10 @@ def scale(
     if json:
         sys.stdout.writelines(runs.dumps(row) + "\n" for row in rows)
     else:
-        tables.show(_table(rows))
-        tables.show(f"rows: {out / 'rows.jsonl'}")
+        terminal.show(_table(rows))
+        terminal.show(f"rows: {out / 'rows.jsonl'}")
         if analysed is not None:
-            tables.show(f"analysis: {analysed.path}; page: assay report {out}")
+            terminal.show(f"analysis: {analysed.path}; page: assay report {out}")
     for key, reason in outcome.failed.items():
         print(f"{key}: failed: {reason}", file=sys.stderr)
     return 1 if outcome.failed else None
@@ -106,10 +105,10 @@ def _options(given: list[str]) -> dict[str, Any]:
 
 def _table(rows: list[dict[str, Any]]) -> Any:
     """One line a job: what it drew and completed."""
-    from assay.rules import tables
+    from assay import terminal
 
     titles = ("model", "rules", "per rule", "seed", "C3", "novel-C3", "trained", "held out")
-    table = tables.table("jobs done", *titles)
+    table = terminal.table("jobs done", *titles)
     for row in rows:
         per_rule = "stream" if row["per_rule"] is None else f"{row['per_rule']:,}"
         names = ("c3", "novel_c3", "completion_trained", "completion_held_out")
@@ -162,8 +161,8 @@ def forecast(
     json
         The answer as a JSON object on standard output.
     """
-    from assay import runs
-    from assay.rules import canvas, tables
+    from assay import runs, terminal
+    from assay.rules import canvas
     from assay.rules.scaling import forecast as forecasts
 
     asked = flags or Asked()
@@ -183,9 +182,9 @@ def forecast(
     if json:
         sys.stdout.write(runs.dumps(answer.row()) + "\n")
         return
-    tables.show(answer.said())
+    terminal.show(answer.said())
     if picture is not None:
-        tables.show(f"picture: {picture}")
+        terminal.show(f"picture: {picture}")
 
 
 def _check_asked(asked: Asked) -> None:

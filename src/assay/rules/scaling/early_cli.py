@@ -39,8 +39,7 @@ def warn(
     json
         JSON rows on standard output.
     """
-    from assay import progress, runs
-    from assay.rules import tables
+    from assay import progress, runs, terminal
     from assay.rules.scaling import early, early_answer
 
     rows = [row for path in studies for row in early_answer.study_rows(path)]
@@ -51,7 +50,7 @@ def warn(
         if json:
             sys.stdout.writelines(runs.dumps(one.row()) + "\n" for one in found)
         else:
-            tables.show(*(one.said() for one in found))
+            terminal.show(*(one.said() for one in found))
         return
     with progress.bar("early warnings: fits", 1) as advance:
         told = early.rows(rows)
@@ -61,17 +60,17 @@ def warn(
     if json:
         sys.stdout.writelines(runs.dumps(row) + "\n" for row in told)
         return
-    tables.show(*_tables(told), *_notes(told))
+    terminal.show(*_tables(told), *_notes(told))
 
 
 def _tables(told: list[dict[str, Any]]) -> list[Any]:
     """AUROCs of predictors left out in three ways, then of single signals."""
-    from assay.rules import tables
+    from assay import terminal
 
     titles = ("AUROC", "within sizes", "within models")
-    fitted = tables.table("forecast from the first fifth, cross-validated", "outcome",
+    fitted = terminal.table("forecast from the first fifth, cross-validated", "outcome",
                           "predictor", "left out", *titles, left=3)  # fmt: skip
-    single = tables.table("signals by themselves", "outcome", "signal", *titles, left=2)
+    single = terminal.table("signals by themselves", "outcome", "signal", *titles, left=2)
     for row in told:
         cells = [_cell(row, name) for name in ("auroc", "within_size", "within_model")]
         if row["part"] == "warning" and row["share"] == FIFTH:

@@ -51,8 +51,7 @@ def findings(
     json
         Rows of the findings on standard output, one JSON object a line, instead of a table.
     """
-    from assay import runs
-    from assay.rules import tables
+    from assay import runs, terminal
     from assay.rules.scaling.findings import study
     from assay.rules.scaling.findings.drawing import FindingsConfig
 
@@ -72,7 +71,7 @@ def findings(
         sys.stdout.writelines(runs.dumps(row) + "\n" for row in rows)
     else:
         for line in _lines(rows):
-            tables.show(line)
+            terminal.show(line)
     return out
 
 
