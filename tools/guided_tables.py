@@ -6,13 +6,14 @@ its models become the tables between the markers, and nothing else is touched.
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
+import documents
+
 from assay.report.sections import guided_said
-from assay.runs import Run, write_aside
+from assay.runs import Run
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "guided_rules.md"
 Row = dict[str, Any]
@@ -139,13 +140,8 @@ def _ratio(row: Row, name: str) -> str:
 
 def main(folder: str) -> None:
     run = Run.read(folder)
-    text = DOCUMENT.read_text(encoding="utf-8")
     for name, make in TABLES.items():
-        begin, end = f"<!-- table: {name} -->", "<!-- end of table -->"
-        pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
-        made = f"{begin}\n{make(run)}\n{end}"
-        text = pattern.sub(lambda _, made=made: made, text)
-    write_aside(DOCUMENT, text.encode())
+        documents.put(DOCUMENT, name, lambda make=make: make(run))
     print(f"{DOCUMENT.name}: {len(run.rows):,} rows of {run.path.name}")
 
 

@@ -11,12 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import documents
+
 from assay.guidance.monitoring import proof
 from assay.guidance.monitoring import summary as monitor_summary
-from assay.runs import Run, write_aside
+from assay.runs import Run
 
 PAGE = Path(__file__).parent.parent / "docs" / "monitor.md"
-BEGIN, END = "<!-- table: tools/monitor.py -->", "<!-- end of table -->"
 SCOPES = {"levels": "one level", "totals": "all levels", "ratios": "ratio"}
 HEADS = (
     "targets", "n", "states", "what", "known", "below", "unknown", "rank correlation",
@@ -90,9 +91,8 @@ def _interval(row: dict[str, Any], name: str, digits: int) -> str:
 
 
 def main() -> int:
-    made = tables(Run.read(Path(sys.argv[1] if len(sys.argv) > 1 else "out/monitor")))
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    write_aside(PAGE, f"{before}{BEGIN}\n{made}\n{END}{rest.split(END)[1]}".encode())
+    run = Run.read(Path(sys.argv[1] if len(sys.argv) > 1 else "out/monitor"))
+    documents.put(PAGE, "tools/monitor.py", lambda: tables(run))
     print(f"wrote {PAGE.name}")
     return 0
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import documents
 import numpy as np
 
 from assay.rules import modelfile, shipping
 from assay.runs import Run, write_aside
 
 ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- table: make readme -->", "<!-- end of table -->"
 WIDTH, HEIGHT, GAP, BASE = 188, 190, 12, 150
 COLORS = {"conditional": "#7b8794", "tilted": "#2457a6", "guided": "#b4451f"}
 
@@ -118,15 +118,10 @@ def _panel(density: np.ndarray, row: dict, index: int) -> str:
 def main() -> int:
     demo = Path(sys.argv[1] if len(sys.argv) > 1 else "out/demo")
     write_aside(ROOT / "docs" / "densities.svg", picture(demo).encode())
-    _put(ROOT / "README.md", table(demo))
-    _put(ROOT / "docs" / "models.md", models())
+    documents.put(ROOT / "README.md", "make readme", lambda: table(demo))
+    documents.put(ROOT / "docs" / "models.md", "make readme", models)
     print("wrote README.md, docs/models.md and docs/densities.svg")
     return 0
-
-
-def _put(file: Path, made: str) -> None:
-    before, rest = file.read_text(encoding="utf-8").split(BEGIN)
-    write_aside(file, f"{before}{BEGIN}\n{made}\n{END}{rest.split(END)[1]}".encode())
 
 
 if __name__ == "__main__":

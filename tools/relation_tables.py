@@ -7,12 +7,13 @@ and nothing else is touched.
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
-from assay.runs import Run, write_aside
+import documents
+
+from assay.runs import Run
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "relations.md"
 STAGES = ("any_valid", "row1", "row2", "row3", "copies_row", "natural_row")
@@ -101,16 +102,11 @@ def _share(row: Row, name: str) -> str:
 
 
 def main(folders: list[str]) -> None:
-    text = DOCUMENT.read_text(encoding="utf-8")
     for study, folder in zip(("", "sharing-"), folders, strict=False):
         run = Run.read(folder)
         for name, make in TABLES.items():
-            begin, end = f"<!-- table: {study}{name} -->", "<!-- end of table -->"
-            pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
-            made = f"{begin}\n{make(run)}\n{end}"
-            text = pattern.sub(lambda _, made=made: made, text)
+            documents.put(DOCUMENT, f"{study}{name}", lambda make=make, run=run: make(run))
         print(f"{DOCUMENT.name}: {len(done(run))} jobs of {run.path.name}")
-    write_aside(DOCUMENT, text.encode())
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ analysis become the tables between the markers, and nothing else is touched.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import documents
 
 from assay.core.intervals import wilson
 from assay.report.sections import scaling_read as read
@@ -18,7 +19,7 @@ from assay.report.sections import scaling_said
 from assay.report.sections.scaling_curves import threshold
 from assay.report.sections.scaling_read import METRICS, Study
 from assay.rules.scaling import analysis, early
-from assay.runs import Run, write_aside
+from assay.runs import Run
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "scaling.md"
 Row = dict[str, Any]
@@ -152,13 +153,8 @@ def _line(*cells: Any) -> str:
 def main(folder: str) -> None:
     analysis.update(folder)
     study = read.read(Run.read(folder))
-    document = DOCUMENT.read_text(encoding="utf-8")
     for name, make in TABLES.items():
-        begin, end = f"<!-- table: {name} -->", "<!-- end of table -->"
-        pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
-        made = f"{begin}\n{make(study)}\n{end}"
-        document = pattern.sub(lambda _, made=made: made, document)
-    write_aside(DOCUMENT, document.encode())
+        documents.put(DOCUMENT, name, lambda make=make: make(study))
     print(f"{DOCUMENT.name}: {len(study.jobs)} trainings")
 
 
