@@ -222,7 +222,8 @@ def _stopping(evidence: Sequence[Row], verdicts: Sequence[Row], colors: Colors) 
         best = min(curve, key=lambda p: p["validation_loss"])["samples"]
         top = max(p["validation_loss"] for p in curve) or 1.0
         traces = [
-            fig.points(x, [p["c3"] for p in curve], "C3", fig.GUIDED),
+            fig.points(x, [p["c3"] for p in curve], "C3", fig.GUIDED, dash="dash", hollow=True),
+            fig.points(x, [p["novel_c3"] for p in curve], "novel-C3", fig.GUIDED),
             fig.points(x, [p["validation_loss"] / top for p in curve], "validation loss",
                        fig.TILTED, dash="dot", hollow=True),
             fig.points(x, [p["train_loss"] / top for p in curve], "training loss",
@@ -233,7 +234,8 @@ def _stopping(evidence: Sequence[Row], verdicts: Sequence[Row], colors: Colors) 
         across = axes.logarithmic("samples seen in training")
         drawn.append(fig.figure(traces, across, axes.shares("C3; losses as shares"), title))
     marks = [
-        Mark("C3", fig.GUIDED, "point"),
+        Mark("novel-C3", fig.GUIDED, "point"),
+        Mark("C3, with copies", fig.GUIDED, "hollow"),
         Mark("validation loss over its largest", fig.TILTED, "hollow"),
         Mark("training loss over the same", fig.CONDITIONAL, "hollow"),
     ]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.rules import bindings, genraven, memorisation
+from assay.rules import bindings, genraven, memorisation, shares
 from assay.rules.completion import THIRD_PANEL, evaluate_completion
 from assay.rules.evaluate import flat, measures
 from assay.rules.generator import Generator
@@ -63,9 +63,11 @@ class Probe:
         x = generator.sample(self.n, self.recipe.seed)
         ok = genraven.check(x)
         every: Any = ok.all(1)
-        own = self._index().overlap(self.binding.project(x))
+        drawn = self.binding.project(x)
+        own, novel = self._index().overlap(drawn), self._index().novel(drawn)
         natural = self._index().overlap(self.binding.project(self._fresh()[0]))
         row = {"n": self.n, **measures(ok), "half_empty": _half_empty(x)}
+        row |= flat("novel_c3", shares.share(novel & every.any(1)))
         row["rules"] = {
             genraven.RULES[i].name: float(every[:, i].mean()) for i in self.recipe.data.rules
         }

@@ -3,9 +3,8 @@
 Collapse: C3 with the least data is below half of that with the most. C3 is judged where rows are
 copied no more than nature would have it, novel-C3 where they are: with much data novel-C3 misses
 what agrees with training rows by chance. Early stopping would avoid a collapse if C3 at the probe
-of least validation loss were half of that with the most data or more. Probes hold C3 and the share
-of copied rows, so that novel-C3 lies between C3 - 3 x copies (a sample has three rows) and C3;
-the upper end has to fall short for a negative verdict and the lower one to suffice for a positive.
+of least validation loss were half of that with the most data or more: novel-C3 of probes, the
+least that is claimed, since nature repeats rows too.
 Stable: completion of trained rules with the least data is at least 0.8 of that with the most.
 """
 
@@ -84,37 +83,31 @@ def _stopped(subject: Subject, size: int, many: Share) -> tuple[list[Row], bool 
     if not pairs:
         return [], None
     early, end = ([pair[i] for pair in pairs] for i in (0, 1))
-    upper, last = e.pooled(early, "c3"), e.pooled(end, "c3")
-    lower = e.pooled([_novel_at_least(p) for p in early], "c3")
-    top = e.pooled([max(r["probes"], key=lambda p: p["c3"]) for r in subject.at(size)], "c3")
-    assert upper
-    assert lower
-    assert last
-    assert top
-    short = e.above(upper, many, HALF) is False
-    answer = True if e.above(lower, many, HALF) else False if short else None
+    top = [max(r["probes"], key=lambda p: p.get("novel_c3", 0.0)) for r in subject.at(size)]
+    new = e.pooled(early, "novel_c3")
+    shares = {
+        "C3, least validation loss": e.pooled(early, "c3"),
+        "novel-C3, least validation loss": new,
+        "C3, end": e.pooled(end, "c3"),
+        "novel-C3, end": e.pooled(end, "novel_c3"),
+        "novel-C3, best probe": e.pooled(top, "novel_c3"),
+    }
+    answer = None if new is None else e.above(new, many, HALF)
     steps = ", ".join(str(p["step"]) for p in early)
     whole = ", ".join(str(p["step"]) for p in end)
+    said = "; ".join(f"{name} {share}" for name, share in shares.items() if share)
     said = (
-        f"{subject.said} at {size:,} a rule: C3 {upper} at the least validation loss (step "
-        f"{steps} of {whole}), of it novel at least {lower.value:.3f}; {last} at the end; "
-        f"{top.value:.3f} at the best probe; {many.value:.3f} from the most data"
+        f"{subject.said} at {size:,} a rule: {said} (least validation loss at step {steps} of "
+        f"{whole}); {many.value:.3f} from the most data"
     )
     more = {"nfe": _nfe(subject, size), "weights": "raw"}
     rows = [
         e.evidence(subject, size, share, measure=name, **more)
-        for name, share in (
-            ("C3, least validation loss", upper),
-            ("novel C3 at least, least validation loss", lower),
-            ("C3, end", last),
-            ("C3, best probe", top),
-        )
+        for name, share in shares.items()
+        if share
     ]
-    curve = [
-        {"samples": p["samples"], "c3": p["c3"], "validation_loss": p["validation_loss"],
-         "train_loss": p["train_loss"], "copies_row": p["copies_row"]}
-        for p in subject.at(size)[0]["probes"]
-    ]  # fmt: skip
+    names = ("samples", "c3", "novel_c3", "validation_loss", "train_loss", "copies_row")
+    curve = [{name: p.get(name) for name in names} for p in subject.at(size)[0]["probes"]]
     rows.append(e.found(answer, said, subject, per_rule=size, curve=curve, **more))
     return rows, answer
 
@@ -123,13 +116,6 @@ def best(row: Row) -> Row | None:
     """The probe of least validation loss; None where there are no probes."""
     probes = [p for p in row.get("probes") or () if p.get("validation_loss") is not None]
     return min(probes, key=lambda p: p["validation_loss"], default=None)
-
-
-def _novel_at_least(probe: Row) -> Row:
-    """A probe with C3 less what copied rows can account for."""
-    p, n = max(0.0, probe["c3"] - 3 * probe["copies_row"]), probe["c3_n"]
-    low, high = e.intervals.wilson(p * n, n)
-    return {"c3": p, "c3_low": low, "c3_high": high, "c3_n": n}
 
 
 def stable(subjects: Sequence[Subject]) -> list[Row]:
