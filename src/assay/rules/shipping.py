@@ -19,8 +19,15 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
 def names() -> list[str]:
-    """The shipped models, sorted."""
-    return sorted(p.stem for p in FOLDER.glob("*.json") if p.with_suffix(".safetensors").exists())
+    """The shipped models, those first that complete trained rules best, then by name."""
+    found = [p for p in FOLDER.glob("*.json") if p.with_suffix(".safetensors").exists()]
+    return [p.stem for p in sorted(found, key=lambda p: (-_completed(p), p.stem))]
+
+
+def _completed(path: Path) -> float:
+    """The share of trained rules completed, by the rows beside the weights; 0 without."""
+    rows = {row.get("part"): row for row in modelfile.about(path)["rows"]}
+    return float(rows.get("completion", {}).get("trained") or 0.0)
 
 
 def load(
