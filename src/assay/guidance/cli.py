@@ -15,6 +15,7 @@ from assay.guidance.control import cli as control_cli
 from assay.guidance.images import cli as image_cli
 from assay.guidance.monitoring import cli as monitor_cli
 from assay.guidance.rollouts import cli as rollout_cli
+from assay.guidance.target_flags import TargetFlags
 
 app = App(name="guidance", help="Laboratory 1: what guidance really does.")
 app.command(rollout_cli.app)
@@ -26,13 +27,12 @@ app.command(control_cli.control)
 app.command(monitor_cli.monitor)
 
 _W = Parameter(allow_leading_hyphen=True, consume_multiple=False, negative=())
-_NUMBER = Parameter(allow_leading_hyphen=True)
 _MANY = Parameter(consume_multiple=False, negative=())
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(TargetFlags):
     """What may be said on the command line; each flag overrides the TOML file."""
 
     target: str | None = None
@@ -49,18 +49,6 @@ class Flags:
     """Samples a row where it is not exact."""
     steps: int | None = None
     """Solver steps."""
-    mean: Annotated[float | None, _NUMBER] = None
-    """Gaussians: the class is N(mean, sd^2), the other its mirror image."""
-    sd: Annotated[float | None, _NUMBER] = None
-    """Gaussians: standard deviation, > 0."""
-    prior: Annotated[float | None, _NUMBER] = None
-    """P(class), between 0 and 1."""
-    low: Annotated[float | None, _NUMBER] = None
-    """Uniforms: lower end of the class, >= 0."""
-    high: Annotated[float | None, _NUMBER] = None
-    """Uniforms: upper end of the class."""
-    label: int | None = None
-    """Digits: which digit is the class, 0 to 9."""
 
 
 @app.command
@@ -116,11 +104,8 @@ def _merge(values: dict[str, Any], flags: Flags) -> dict[str, Any]:
         merged["solvers"] = configs.split("solver", flags.solver)
     if flags.seed is not None:
         merged["seeds"] = configs.split("seed", flags.seed)
-    for group, names in (
-        ("params", ("mean", "sd", "prior", "low", "high", "label")),
-        ("particles", ("n", "steps")),
-    ):
-        given = {k: getattr(flags, k) for k in names if getattr(flags, k) is not None}
+    particles = {k: v for k in ("n", "steps") if (v := getattr(flags, k)) is not None}
+    for group, given in (("params", flags.params()), ("particles", particles)):
         if given:
             merged[group] = {**merged.get(group, {}), **given}
     return merged

@@ -9,31 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from assay import refusal
+from assay.guidance.target_flags import TargetFlags
+
 if TYPE_CHECKING:
     from assay.guidance.choosing.choose import Choice
 
-_NUMBER = Parameter(allow_leading_hyphen=True)
 _FLAG = Parameter(negative=())
-_PARAMS = ("mean", "sd", "prior", "low", "high", "label")
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(TargetFlags):
     """Target, solver and samples of a choice."""
 
-    mean: Annotated[float | None, _NUMBER] = None
-    """Gaussians: the class is N(mean, sd^2), the other its mirror image."""
-    sd: Annotated[float | None, _NUMBER] = None
-    """Gaussians: standard deviation, > 0."""
-    prior: Annotated[float | None, _NUMBER] = None
-    """P(class), between 0 and 1."""
-    low: Annotated[float | None, _NUMBER] = None
-    """Uniforms: lower end of the class, >= 0."""
-    high: Annotated[float | None, _NUMBER] = None
-    """Uniforms: upper end of the class."""
-    label: int | None = None
-    """Digits: which digit is the class, 0 to 9."""
     cap: int | None = None
     """Most samples of one weight [default: 4096]."""
     w_max: float | None = None
@@ -78,8 +67,7 @@ def choose(
 
     given, flags = Path(criterion), flags or Flags()
     asked = Criterion.read(given) if given.suffix == ".toml" else Criterion.parse(criterion)
-    params = {k: getattr(flags, k) for k in _PARAMS if getattr(flags, k) is not None}
-    found = _chosen(targets.build(target, **params), asked, _planted(error), flags)
+    found = _chosen(targets.build(target, **flags.params()), asked, _planted(error), flags)
     if json:
         for row in found.rows:
             sys.stdout.write(dumps({"row": "evidence", **row}) + "\n")
@@ -106,13 +94,10 @@ def _chosen(
     from assay.guidance.choosing import choose as choosing
     from assay.guidance.choosing import draw as choosing_draw
 
-    own = {k: getattr(flags, k) for k in ("steps", "solver", "seed")}
-    simulation = {k: v for k, v in own.items() if v is not None}
+    own = {k: v for k in ("steps", "solver", "seed") if (v := getattr(flags, k)) is not None}
+    simulation = refusal.checked(config.Simulation, own, given=True)
     more = {k: v for k in ("cap", "w_max") if (v := getattr(flags, k)) is not None}
-    try:
-        settings = choosing.Settings(simulation=config.Simulation(**simulation), **more)
-    except ValueError as problem:  # pydantic's own has many lines
-        raise ValueError(_first_line(problem)) from None
+    settings = refusal.checked(choosing.Settings, {"simulation": simulation, **more}, given=True)
     pair = choosing_cases.denoisers(target, *planted)
     odds = target.log_odds if target.rest is not None else None
     return choosing.choose(
@@ -131,12 +116,6 @@ def _origin(target: Any) -> Any:
     import numpy as np
 
     return target.cond.sample(2, np.random.default_rng(0))
-
-
-def _first_line(problem: Any) -> str:
-    first = problem.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "settings"
-    return f"{where}: {first['msg'].removeprefix('Value error, ')} (given {first.get('input')!r})"
 
 
 def _summary(found: Choice) -> dict[str, Any]:
@@ -209,10 +188,8 @@ def choose_study(
 
     names = [n.strip() for one in case or [] for n in one.split(",")]
     cases = [c.name for c in choosing_cases.named(names)] if case else choosing_cases.NAMES
-    try:
-        study = choosing_study.StudyConfig(cases=tuple(cases), seeds=seeds, cap=cap)
-    except ValueError as problem:
-        raise ValueError(_first_line(problem)) from None
+    asked = {"cases": tuple(cases), "seeds": seeds, "cap": cap}
+    study = refusal.checked(choosing_study.StudyConfig, asked, given=True)
     with Run.open(out, study) as run:
         missing = [job for job in choosing_study.jobs(study) if not run.done(job.key)]
         with bar("choosing w", sum(job.weight for job in missing)) as advance:
