@@ -10,6 +10,7 @@ import torch
 from scipy import stats
 
 from assay.families.config import RelationsConfig
+from assay.families.relationgap import Gap
 from assay.families.relations import Relations
 from assay.families.streams import Streams
 from assay.models.config import RelationNetConfig
@@ -100,7 +101,10 @@ def assert_rows_obey(drawn, wanted):
     assert stats.chisquare(seen, expected * len(drawn) / expected.sum()).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("hidden", [(8,), (2, 8), (3, 4, 5), (2, 3, 4, 5, 8)])
+HIDDEN = [(8,), (2, 8), (3, 4, 5), (2, 3, 4, 5, 8), (6,), (7,), (0, 2), (1, 2), (2, 4, 5), (5, 6)]
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
 def test_completions_obey_the_law_given_the_known_panels(hidden):
     net = stirred(std=0.6)
     family = Relations(net, RelationsConfig(floor=0.0))
@@ -130,7 +134,7 @@ def test_samples_do_not_depend_on_their_batch():
     every = family.sample(40, Streams(3))
     torch.testing.assert_close(family.sample(8, Streams(3, 16)), every[16:24])
     mask = torch.zeros(40, 9, dtype=torch.bool)
-    mask[:, 8] = True
+    mask[:, [0, 8]] = True
     whole = family.complete(every, mask, Streams(4), 1.0)
     part = family.complete(every[16:24], mask[:8], Streams(4, 16), 1.0)
     torch.testing.assert_close(part, whole[16:24])
@@ -139,13 +143,38 @@ def test_samples_do_not_depend_on_their_batch():
     assert (size <= size[..., :1]).all()
 
 
-@pytest.mark.parametrize("hidden", [(0,), (7,), (7, 8), (0, 1)])
-def test_other_masks_are_refused_by_name(hidden):
+@pytest.mark.parametrize(("side", "third"), list(itertools.product((0, 1), (True, False))))
+def test_evidence_with_a_gap_sums_over_everything_that_could_fill_it(side, third):
+    net = stirred()
+    every, law = tuples(3), row_law(net)
+    x = every[torch.randint(0, len(every), (20,), generator=torch.Generator().manual_seed(4))]
+    known = [i for i in range(3) if i != side and (third or i < 2)]
+    agree = (every[:, known] == x[:, None, known]).all((2, 3))[..., None, None]
+    wanted = law.masked_fill(~agree, -math.inf).logsumexp(1)
+    found = Gap(net, net.laws(), x, side, third).evidence().logsumexp(1)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_gaps_in_two_rows_are_weighed_together():
+    net = stirred()
+    family, every, law = Relations(net, RelationsConfig(floor=0.0)), tuples(3), row_law(net)
+    x = family.sample(1, Streams(5))
     mask = torch.zeros(1, 9, dtype=torch.bool)
-    mask[:, list(hidden)] = True
+    mask[:, [0, 4, 5]] = True
+    wanted = net.log_prior()
+    for row, shown in enumerate(~mask.view(3, 3)):
+        agree = (every == x.view(3, 3, 2)[row])[:, shown].all((1, 2))
+        wanted = wanted + law[agree].logsumexp(0)
+    found = family.posterior(x, mask)[0]
+    torch.testing.assert_close(found, wanted.flatten().softmax(0).view_as(found))
+
+
+def test_two_panels_before_a_known_third_are_refused_by_name():
+    mask = torch.zeros(1, 9, dtype=torch.bool)
+    mask[:, [3, 4]] = True
     family = Relations(stirred())
     x = family.sample(1, Streams(0))
-    with pytest.raises(ValueError, match="r1c3, r2c3, r3c3"):
+    with pytest.raises(ValueError, match="r2c1, r2c2 cannot be completed"):
         family.complete(x, mask, Streams(0))
 
 

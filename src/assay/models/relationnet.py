@@ -152,9 +152,9 @@ class RelationNet(nn.Module):
     def third(self, rows: Rows, laws: Laws) -> torch.Tensor:
         """(..., A, K): log p of the third panel given the first two and that k governs a."""
         logits = third_logits(laws, rows.bits[0], rows.bits[1])
-        governed = self._third_sets(logits, rows.bits[2])
+        governed = self.third_sets(logits, rows.bits[2])
         positions = -self.chosen[0][rows.number[2]]
-        rest = self._rest(self._free_thirds(rows), self._third_numbers(rows), positions)
+        rest = self._rest(self._free_thirds(rows), self.third_numbers(rows), positions)
         return governed + rest[..., None]
 
     @staticmethod
@@ -225,7 +225,7 @@ class RelationNet(nn.Module):
         fits = torch.ones_like(self.ways[..., 0]).triu() > 0
         return self.free["number3"][:, :, None].masked_fill(~fits, -torch.inf)
 
-    def _third_numbers(self, rows: Rows) -> list[torch.Tensor]:
+    def third_numbers(self, rows: Rows) -> list[torch.Tensor]:
         logits = self.third_number().log_softmax(-1)
         n1, n2, n3 = (rows.number[i] - 1 for i in range(3))
         return [
@@ -237,20 +237,27 @@ class RelationNet(nn.Module):
         """(P, P, P + 1): logits of how many positions two panels of given numbers share."""
         return self.free["both"].masked_fill(self.ways.isinf(), -torch.inf)
 
-    def _third_sets(self, logits: torch.Tensor, third: torch.Tensor) -> torch.Tensor:
-        """(..., A, K): log p of the governed third sets, bits (..., A, W)."""
-        u, values = self.n_units, self.pairs.values[:-1, :, None]
-        bits, taken = logits[..., :u, :, :], third[..., :u, None, :].to(logits)
+    def third_sets(self, logits: torch.Tensor, third: torch.Tensor) -> torch.Tensor:
+        """(..., A, K): log p of governed third sets, bits (..., A, W), by `third_logits`."""
+        u = self.n_units
+        sets = self.log_sets(logits[..., :u, :, :], third[..., :u, :], list(range(u)))
+        told = self.log_number(logits[..., u, :, :], third[..., u, :])
+        return torch.cat([sets, told[..., None, :]], -2)
+
+    def log_sets(self, bits: torch.Tensor, third: torch.Tensor, units: list[int]) -> torch.Tensor:
+        """(..., S, K): log p of sets (..., S, W) of these S units, logits (..., S, W, K)."""
+        values = self.pairs.values[units][..., None]
         rest = (F.softplus(bits) * values).sum(-2)
         total = (bits * values).sum(-2)
-        more = [width > self.pairs.n_positions for width in self.config.widths]
-        full = torch.tensor(more, device=logits.device)[:, None] * (total - rest).exp()
+        more = [self.config.widths[unit] > self.pairs.n_positions for unit in units]
+        full = torch.tensor(more, device=bits.device)[:, None] * (total - rest).exp()
         inside = 1 - ((-rest).exp() + full).clamp(max=1 - 1e-6)  # not empty, and not too large
-        governed = (taken @ bits)[..., 0, :] - rest - inside.log()
-        number = logits[..., u, :, :].masked_fill(~self.pairs.values[-1][:, None], -torch.inf)
-        picked = third[..., u, :, None]
-        told = number.log_softmax(-2).masked_fill(picked == 0, 0.0).sum(-2)
-        return torch.cat([governed, told[..., None, :]], -2)
+        return (third[..., None, :].to(bits) @ bits)[..., 0, :] - rest - inside.log()
+
+    def log_number(self, logits: torch.Tensor, third: torch.Tensor) -> torch.Tensor:
+        """(..., K): log p of numbers, bits (..., W), by logits (..., W, K)."""
+        told = logits.masked_fill(~self.pairs.values[-1][:, None], -torch.inf).log_softmax(-2)
+        return told.masked_fill(third[..., None] == 0, 0.0).sum(-2)
 
     # ---- whole samples -----------------------------------------------------------------------
 
