@@ -21,13 +21,13 @@ class Claim:
 CLAIMS = {
     "collapse": Claim(
         "Diffusion collapses at small data",
-        "a model by diffusion at two or more amounts of data",
+        "a model by diffusion at two or more amounts of data (examples/diffusion.toml)",
         "C3 at 400 and 40,000 a rule: EDM x2 0.020 and 0.532, DiT-S 0.004 and 0.602, "
         "SiT-S 0.015 and 0.766",
     ),
     "stopping": Claim(
         "Early stopping avoids the collapse",
-        "a model by diffusion that collapses, with probes",
+        "a model by diffusion that collapses, with probes (examples/diffusion.toml)",
         "not tried: a million steps, 4,600 epochs, at 400 a rule",
     ),
     "stable": Claim(
