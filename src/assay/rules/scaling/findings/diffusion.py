@@ -50,9 +50,10 @@ def weights(subjects: Sequence[Subject], drawer: Drawer) -> list[Row]:
             filled = [e.pooled(group, "completion_trained") for group in (ema, raw)]
             said = (
                 f"{subject.said}, {e.size_said(subject.most)}: {_SAID[name]} {own} with EMA "
-                f"weights (half-life {_half_life(recipe):.0f} steps), {other} with raw "
-                f"ones; trained rules completed {filled[0]} and {filled[1]}"
+                f"weights (half-life {_half_life(recipe):.0f} steps), {other} with raw ones"
             )
+            if all(filled):
+                said += f"; trained rules completed {filled[0]} and {filled[1]}"
             rows.append(e.found(answers[subject.said], said, subject, weights="EMA, raw"))
     if answers:
         better = [name for name, answer in answers.items() if answer]
