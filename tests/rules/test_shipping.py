@@ -68,6 +68,15 @@ def test_an_exported_model_has_bfloat16_weights_and_its_own_rows(run, shelf):
     assert (assay.load("first-one").sample(9) == model.sample(9)).all()
 
 
+def test_shipped_models_are_named_best_first(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipping, "FOLDER", tmp_path)
+    for name, share in (("a-weak", 0.1), ("b-strong", 0.9), ("c-unmeasured", None)):
+        file = shipping.export(run, name, tmp_path)
+        if share is not None:
+            modelfile.add_rows(file, [{"part": "completion", "trained": share}])
+    assert shipping.names() == ["b-strong", "a-weak", "c-unmeasured"]
+
+
 def test_averaged_and_raw_weights_are_what_was_asked_for(run, tmp_path):
     raw = shipping.export(run, "raw", tmp_path, averaged=False)
     assert modelfile.about(raw)["averaged"] is False
