@@ -38,14 +38,14 @@ CLAIMS = {
     "heads": Claim(
         "C3 falls with data with separate heads, not with a joint one",
         "autoregressive models of all attributes, with separate and joint heads, at two or more "
-        "amounts of data (examples/heads.toml)",
+        "amounts of data (examples/heads-rule.toml)",
         "GPT2-S, C3 at 400, 4,000, 40,000 and 400,000 a rule: 0.360, 0.143, 0.087 and 0.040 with "
         "separate heads, 0.991, 0.410, 0.953 and 0.963 with a joint one",
     ),
     "half-empty": Claim(
         "Half-empty cells are why separate heads draw few samples with a rule",
         "checkpoints of autoregressive models of all attributes, with separate and joint heads "
-        "(examples/heads.toml)",
+        "(examples/heads-rule.toml)",
         "not measured",
     ),
     "correlation": Claim(
