@@ -73,6 +73,7 @@ def test_check_table_shows_measures_rules_and_cells(capsys, here):
     code, out, _ = run(capsys, "check", "x.json")
     assert code == 0
     lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert sum(line.split()[:1] == ["C3"] for line in out.splitlines()) == 1
     share = genraven.summary(genraven.check(x))["c3"]
     assert f"{share['estimate']:.4f}" in lines["C3"]
     assert f"{share['low']:.4f} to {share['high']:.4f}" in lines["C3"]
