@@ -56,12 +56,21 @@ def candidates(net: RelationNet) -> list[Candidates]:
 class Gap:
     """m rows, int64 (m, 3, U), whose panel ``side`` (0 or 1) is unknown.
 
-    third: is the third panel known. What x holds of an unknown panel is not used.
+    third: is the third panel known. What x holds of an unknown panel is not used. choices: the
+    network's `candidates`, where they are at hand.
     """
 
-    def __init__(self, net: RelationNet, laws: Laws, x: torch.Tensor, side: int, third: bool):
+    def __init__(
+        self,
+        net: RelationNet,
+        laws: Laws,
+        x: torch.Tensor,
+        side: int,
+        third: bool,
+        choices: list[Candidates] | None = None,
+    ):
         self.net, self.laws, self.side, self.third = net, laws, side, third
-        self.x, self.candidates, self.rows = x, candidates(net), net.read(x)
+        self.x, self.candidates, self.rows = x, choices or candidates(net), net.read(x)
         self.known = self.rows.bits[1 - side]  # (m, A, W)
         self.number = self.rows.number[1 - side]
         self.p = net.pairs.n_positions
@@ -71,7 +80,8 @@ class Gap:
         """The rows some at a time, as memory allows."""
         w = net.pairs.width
         lines = max(1, _HELD // ((1 << w) * w * net.config.relations))
-        return [cls(net, laws, part, side, third) for part in x.split(lines)]
+        choices = candidates(net)
+        return [cls(net, laws, part, side, third, choices) for part in x.split(lines)]
 
     def _ordered(self, unknown: torch.Tensor, known: torch.Tensor):
         """What belongs to the first panel, then what belongs to the second."""
@@ -139,7 +149,7 @@ class Gap:
 
     def _counted(self, unit: int) -> torch.Tensor:
         """(m, P, P): log p of the numbers, by a governed size and the unknown number (last)."""
-        net, given = self.net, self._least(self.rows.sizes[1 - self.side][:, unit])
+        net, given = self.net, self.net.least(self.rows.sizes[1 - self.side][:, unit])
         total = self._by_other(net.number_pairs().flatten(2).logsumexp(-1), given)
         found = self._by_other(net.free["numbers"], self.number - 1)[:, None] - total[..., None]
         fits = torch.ones(self.p, self.p, dtype=torch.bool, device=found.device).triu()
@@ -151,11 +161,8 @@ class Gap:
         law = self.net.third_number().log_softmax(-1)
         unknown = torch.arange(self.p, device=law.device)
         n1, n2 = self._ordered(unknown[None], self.number[:, None] - 1)
-        size = self._least(self.rows.sizes[2][:, unit])
+        size = self.net.least(self.rows.sizes[2][:, unit])
         return law[n1, n2, size[:, None], (self.rows.number[2] - 1)[:, None]]
-
-    def _least(self, sizes: torch.Tensor) -> torch.Tensor:
-        return (sizes - 1).clamp(0, self.p - 1)
 
     # ---- what governs, and how many objects ----------------------------------------------------
 
@@ -218,7 +225,7 @@ class Gap:
 
     def _own(self, unit: int, lines, relation, number) -> torch.Tensor:
         """(lines, M): log p of a governed unit's sets where so many objects are in the panel."""
-        gap = Gap(self.net, self.laws, self.x[lines], self.side, self.third)
+        gap = Gap(self.net, self.laws, self.x[lines], self.side, self.third, self.candidates)
         line, size = torch.arange(len(lines), device=lines.device), self.candidates[unit].size
         law = gap._governed(unit)[line, :, relation]
         if unit == 0:

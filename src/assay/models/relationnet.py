@@ -205,12 +205,12 @@ class RelationNet(nn.Module):
         total = self.number_pairs().flatten(2).logsumexp(-1)
         found = []
         for unit in range(1, self.n_units):
-            s1, s2 = (self._least(rows.sizes[i][..., unit]) for i in (0, 1))
+            s1, s2 = (self.least(rows.sizes[i][..., unit]) for i in (0, 1))
             found.append(self.free["numbers"][n1, n2] - total[s1, s2])
         meeting = self.overlaps().log_softmax(-1) - self.ways
         return found, meeting[n1, n2, rows.both[..., 0]]
 
-    def _least(self, sizes: torch.Tensor) -> torch.Tensor:
+    def least(self, sizes: torch.Tensor) -> torch.Tensor:
         """The line of a table over 1..P of what sizes ask for, some of them out of range."""
         return (sizes - 1).clamp(0, self.pairs.n_positions - 1)
 
@@ -229,7 +229,7 @@ class RelationNet(nn.Module):
         logits = self.third_number().log_softmax(-1)
         n1, n2, n3 = (rows.number[i] - 1 for i in range(3))
         return [
-            logits[n1, n2, self._least(rows.sizes[2][..., unit]), n3]
+            logits[n1, n2, self.least(rows.sizes[2][..., unit]), n3]
             for unit in range(1, self.n_units)
         ]
 
